@@ -1,0 +1,74 @@
+"""What controllers see of the place where replicas run, whatever it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class PodPhase(StrEnum):
+    """Where a replica is between being wanted and being gone."""
+
+    PENDING = "pending"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One replica; times are seconds since the epoch, None until they happen."""
+
+    name: str
+    phase: PodPhase
+    address: str | None
+    created_at: float
+    ready_at: float | None = None
+    gpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool as its cluster reports it: replicas wanted, and the pods that exist."""
+
+    name: str
+    replicas: int
+    gpus_per_replica: int
+    pods: tuple[Pod, ...]
+    scaled_by: str | None = None
+
+    def count(self, phase: PodPhase) -> int:
+        """Say how many pods are in this phase."""
+        return sum(1 for pod in self.pods if pod.phase is phase)
+
+    @property
+    def ready_gpus(self) -> int:
+        """GPUs under replicas that can serve now."""
+        return self.count(PodPhase.READY) * self.gpus_per_replica
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """GPUs installed by type and every pool, at one revision."""
+
+    revision: int
+    gpus: Mapping[str, int]
+    pools: Mapping[str, PoolStatus]
+
+
+class Cluster(Protocol):
+    """Where replicas run: local processes or Kubernetes."""
+
+    async def observe(self, *, after: int | None = None, wait_s: float = 0.0) -> ClusterState:
+        """Return the state, at the latest when `wait_s` has passed without one newer than `after`.
+
+        Raises Unavailable when the cluster does not answer.
+        """
+        ...
+
+    async def scale(self, pool: str, replicas: int) -> None:
+        """Write the pool's `scale`, as the field manager `tidegate`, and nothing else.
+
+        Raises Refused when another manager owns it, Unavailable when nobody answers.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The edges: one module for each outside system, the only importer of its client."""

@@ -1,0 +1,181 @@
+"""Redis: what is published and what is counted. It may be lost at any time."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Self, cast
+
+from pydantic import ValidationError
+from redis import asyncio as redis_asyncio
+from redis.asyncio.client import PubSub
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from tidegate.errors import Unavailable
+from tidegate.events import Event
+from tidegate.readings import DemandReading, NodeReading
+from tidegate.snapshot import INTENT, GatePart, IntentPart, Snapshot, gate_part
+
+_PARTS: Final = "tidegate:parts"
+_READINGS: Final = "tidegate:readings"
+_EVENTS: Final = "tidegate:events"
+_ACKED: Final = "tidegate:acked"
+_EVENTS_KEPT: Final = 100_000
+_DEADLINE_S: Final = 2.0
+
+# A part is replaced by a newer version only, so that a late writer cannot undo its successor.
+_PUBLISH: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held and tonumber(string.match(held, '^(%d+)')) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An event with its place in the stream."""
+
+    stream_id: str
+    event: Event
+
+
+class Redis:
+    """One connection pool; every call has a deadline and raises Unavailable."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._redis = redis_asyncio.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=_DEADLINE_S,
+            socket_connect_timeout=_DEADLINE_S,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Raise Unavailable, with one clear line, when nobody answers."""
+        await self._call(self._redis.ping())
+
+    async def publish(self, part: IntentPart | GatePart) -> bool:
+        """Write a snapshot part; False when a version at least as new is there already."""
+        name = INTENT if isinstance(part, IntentPart) else gate_part(part.pool)
+        written = await self._call(
+            self._redis.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
+        )
+        return written == 1
+
+    async def snapshot(self) -> Snapshot:
+        """Read every part; what is lost or unreadable is left out."""
+        held = cast("Mapping[str, str]", await self._call(self._redis.hgetall(_PARTS)))
+        intent: IntentPart | None = None
+        gates: dict[str, GatePart] = {}
+        for name, text in held.items():
+            body = text.partition(" ")[2]
+            if name == INTENT:
+                intent = IntentPart.model_validate_json(body)
+            else:
+                gate = GatePart.model_validate_json(body)
+                gates[gate.pool] = gate
+        return Snapshot(intent=intent, gates=gates)
+
+    async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
+        """Replace what this node or gateway read before."""
+        match reading:
+            case NodeReading():
+                field = f"node/{reading.node}"
+            case DemandReading():
+                field = f"gateway/{reading.gateway}"
+        await self._call(self._redis.hset(_READINGS, field, reading.model_dump_json()))
+
+    async def readings(self) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
+        """Return the last reading of every node and every gateway, however old."""
+        held = cast("Mapping[str, str]", await self._call(self._redis.hgetall(_READINGS)))
+        nodes: list[NodeReading] = []
+        gateways: list[DemandReading] = []
+        for field, body in sorted(held.items()):
+            try:
+                if field.startswith("node/"):
+                    nodes.append(NodeReading.model_validate_json(body))
+                else:
+                    gateways.append(DemandReading.model_validate_json(body))
+            except ValidationError:
+                continue  # written by another release; its reader sees it as absent
+        return tuple(nodes), tuple(gateways)
+
+    async def forget_reading(self, field: str) -> None:
+        """Drop what a node or gateway that is gone for good last read."""
+        await self._call(self._redis.hdel(_READINGS, field))
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Append events to the stream, in order."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for event in events:
+            pipeline.xadd(
+                _EVENTS, {"event": event.model_dump_json()}, maxlen=_EVENTS_KEPT, approximate=True
+            )
+        await self._call(pipeline.execute())
+
+    async def events(self, *, after: str, wait_s: float = 0.0) -> tuple[Streamed, ...]:
+        """Read the events behind a stream id ("0" for all), waiting up to `wait_s` for one.
+
+        `wait_s` stays below the deadline of a call.
+        """
+        block_ms = int(min(wait_s, _DEADLINE_S * 0.75) * 1000) or None
+        found = await self._call(self._redis.xread({_EVENTS: after}, count=500, block=block_ms))
+        streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", found or [])
+        return tuple(
+            Streamed(stream_id, Event.model_validate_json(fields["event"]))
+            for _, entries in streams
+            for stream_id, fields in entries
+        )
+
+    async def acknowledge(self, recorded: Mapping[str, int]) -> None:
+        """Tell producers up to which sequence, without a gap, their events are recorded."""
+        if recorded:
+            await self._call(
+                self._redis.hset(_ACKED, mapping={k: str(v) for k, v in recorded.items()})
+            )
+
+    async def acknowledged(self, source: str) -> int | None:
+        """Return up to which sequence a source's events are recorded; None when unknown."""
+        text = await self._call(self._redis.hget(_ACKED, source))
+        return None if text is None else int(cast("str", text))
+
+    @asynccontextmanager
+    async def part_changes(self) -> AsyncIterator[PubSub]:
+        """Subscribe to the names of parts as they change; the caller reads its messages."""
+        subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await self._call(subscription.subscribe(_PARTS))
+            yield subscription
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+
+    async def _call(self, pending: object) -> object:
+        try:
+            return await cast("Awaitable[object]", pending)
+        except (RedisError, OSError, TimeoutError) as error:
+            message = (
+                f"redis: no answer from {self.url} ({error}). "
+                "Start it, or set TIDEGATE_REDIS to where it is."
+            )
+            raise Unavailable(message, code="redis-unavailable") from error
+
+
+def as_json(part: GatePart) -> str:
+    """Return a gate part as the text that gateways echo."""
+    return json.dumps(part.model_dump(mode="json"), sort_keys=True)

@@ -1,0 +1,123 @@
+"""Measurements with their age: fresh, stale or absent, and never zero when absent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Freshness(StrEnum):
+    """Whether a reading may be acted on."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No reading, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One quantity: its value, if there is one, and how old it is in seconds."""
+
+    name: str
+    value: float | None
+    age_s: float | None
+    limit_s: float
+
+    @property
+    def freshness(self) -> Freshness:
+        """FRESH up to `limit_s`, STALE beyond it, ABSENT without a value."""
+        if self.value is None or self.age_s is None:
+            return Freshness.ABSENT
+        return Freshness.FRESH if self.age_s <= self.limit_s else Freshness.STALE
+
+    @property
+    def fresh_value(self) -> float | None:
+        """The value, where it may be acted on."""
+        return self.value if self.freshness is Freshness.FRESH else None
+
+    def explain(self) -> str:
+        """Say what is wrong with it, in the words that an operator reads."""
+        match self.freshness:
+            case Freshness.FRESH:
+                return f"{self.name} is fresh"
+            case Freshness.STALE:
+                return f"{self.name} was read {self.age_s:.0f} s ago, limit {self.limit_s:.0f} s"
+            case Freshness.ABSENT:
+                return f"{self.name} is absent"
+
+
+class _Published(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GpuReading(_Published):
+    """One GPU at one moment; a field is None where the card does not report it.
+
+    `utilisation` is NVML's duty cycle, 0 to 1: the share of the last sample in which any kernel
+    ran. `fault` names the NVML error of a card that could not be read.
+    """
+
+    index: int
+    uuid: str | None = None
+    name: str | None = None
+    utilisation: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    ecc_errors: int | None = None
+    fault: str | None = None
+
+
+class EngineReading(_Published):
+    """One replica's engine at one moment; counters count since the engine's start."""
+
+    pool: str
+    replica: str
+    gpu: int | None = None
+    running: float | None = None
+    waiting: float | None = None
+    kv_cache_use: float | None = None
+    requests_total: float | None = None
+    tokens_total: float | None = None
+    queue_wait_s: float | None = None
+    """Mean wait of the requests started since the last scrape; None when none was."""
+
+
+class NodeReading(_Published):
+    """What one node's agent saw, once a second."""
+
+    node: str
+    at: float
+    gpus: tuple[GpuReading, ...] | None = None
+    gpus_absent_because: str | None = None
+    engines: tuple[EngineReading, ...] = ()
+
+
+class TierDemand(_Published):
+    """Requests a second of one tier on one pool, over the gateway's last window."""
+
+    admitted_rps: float
+    refused_by_gate_rps: float
+    not_exposed_rps: float
+
+
+class DemandReading(_Published):
+    """What one gateway admitted and refused, and the snapshot it holds."""
+
+    gateway: str
+    at: float
+    demand: Mapping[str, Mapping[str, TierDemand]] = Field(default_factory=dict)
+    """By pool, then tier."""
+    seen: Mapping[str, int] = Field(default_factory=dict)
+    """The highest version held of each snapshot part."""
+    gates: Mapping[str, str] = Field(default_factory=dict)
+    """Each pool's gate part as held, as JSON, for a writer that starts anew."""

@@ -1,0 +1,28 @@
+"""Who is in: sticky shares of a tier, decided by a hash and nothing else."""
+
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+FULL: Final = 1 << 64
+"""One past the largest 64-bit hash: the threshold that lets everybody in."""
+
+
+def threshold(share: float) -> int:
+    """Turn a share from 0 to 1 into the hash value below which a user is in."""
+    return min(FULL, round(share * FULL))
+
+
+def place(salt: str, user: str) -> int:
+    """Give a user a fixed place from 0 to 2^64 - 1 under this salt.
+
+    The place never moves, so raising a share only adds users, lowering it drops those who came
+    in last, and a restarted rollout does not reshuffle. The salt is the feature's name, so that
+    features are independent of one another.
+    """
+    return xxh3_64_intdigest(f"{salt}\0{user}")
+
+
+def is_exposed(feature: str, user: str, share: float) -> bool:
+    """Say whether this user is among the share of their tier that a feature is exposed to."""
+    return place(feature, user) < threshold(share)

@@ -1,0 +1,62 @@
+"""Where the outside systems are: read once from the environment, with embedded defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tidegate.errors import PlanError
+
+TASK_QUEUE: Final = "tidegate"
+"""The Temporal task queue that Tidegate's workers poll."""
+
+
+class Settings(BaseModel):
+    """Addresses and folders; each field is read from `TIDEGATE_` and its name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temporal: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port.")
+    temporal_ui: str = Field("http://127.0.0.1:8233", description="Temporal UI, for links.")
+    namespace: str = Field("default", description="Temporal namespace.")
+    redis: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, 6.2 or later.")
+    record: str = Field("sqlite:///tidegate.db", description="The record, as SQLAlchemy's URL.")
+    pools: str = Field("http://127.0.0.1:7070", description="The local pools' API.")
+    gateway: str = Field("http://127.0.0.1:8080", description="A gateway, for the CLI and loads.")
+    console: str = Field("http://127.0.0.1:8088", description="Where the console listens.")
+    state: Path = Field(Path(".tidegate"), description="Folder for outboxes and snapshots.")
+    node: str = Field("local", description="This node's name in readings.")
+    nvml: Path | None = Field(
+        default=None, description="NVML library to load instead of the system's."
+    )
+
+    @field_validator("redis", "pools", "gateway", "console", "temporal_ui", "record")
+    @classmethod
+    def _has_a_scheme(cls, value: str) -> str:
+        if not urlsplit(value).scheme:
+            raise ValueError('expected a URL, such as "redis://127.0.0.1:6379/0"')
+        return value
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings; raises PlanError that names each wrong variable."""
+        given = {
+            name: environment[variable(name)]
+            for name in cls.model_fields
+            if environment.get(variable(name))
+        }
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            mistakes = [
+                f"{variable(str(e['loc'][0]))}: got {e['input']!r}, {e['msg']}"
+                for e in error.errors()
+            ]
+            raise PlanError("\n".join(mistakes), code="settings", mistakes=mistakes) from error
+
+
+def variable(name: str) -> str:
+    """Name the environment variable of a setting."""
+    return f"TIDEGATE_{name.upper()}"

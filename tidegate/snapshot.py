@@ -1,0 +1,136 @@
+"""What the slower loops publish and the request path reads: intent, and each pool's gate."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+INTENT = "intent"
+"""The name of the part that the publisher writes."""
+
+
+def gate_part(pool: str) -> str:
+    """Name the part that holds this pool's gate."""
+    return f"gate/{pool}"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TierPolicy(_Part):
+    """A tier as the request path needs it; rank 0 is served first and shed last."""
+
+    rank: int
+    gated: bool
+
+
+class DateRange(_Part):
+    """When something is expected: as likely as not by `p50`, nine times in ten by `p90`."""
+
+    p50: datetime
+    p90: datetime
+
+
+class FeatureIntent(_Part):
+    """Who a feature is exposed to, and what is known of when the others follow."""
+
+    pool: str
+    surfaces: tuple[str, ...]
+    exposure: Mapping[str, float]
+    """Share of each tier that is in, 0 to 1; a tier not named is not exposed."""
+    opens: Mapping[str, DateRange | None] = Field(default_factory=dict)
+    """For tiers whose next stage waits: the forecast range, None where it is unknown."""
+    waits_for: Mapping[str, str] = Field(default_factory=dict)
+    """For the same tiers: what the stage waits for, in words."""
+    held_because: str | None = None
+    on_stale: Literal["keep", "close"] = "keep"
+
+
+class PoolIntent(_Part):
+    """A pool's settings and the bounds that the ledger sets it, in GPUs."""
+
+    model: str
+    gpu_type: str
+    gpus_per_replica: int
+    capacity_rps: float
+    """What one replica serves at full use, requests a second."""
+    target_utilisation: float
+    queue_wait_target_s: float
+    min_replicas: int
+    max_replicas: int
+    required_readings: tuple[str, ...]
+    reading_limit_s: float
+    actuation_lag_s: float
+    cold_start_p50_s: float
+    cold_start_p90_s: float
+    scale_down_window_s: float
+    safe_share: float
+    floor_gpus: int
+    """GPUs to keep ready: what exposed and granted stages have reserved."""
+    ceiling_gpus: int
+    """GPUs the ledger lets this pool book; 0 where the budget is unknown."""
+
+
+class IntentPart(_Part):
+    """What people decided, as one document; times are seconds since the epoch."""
+
+    version: int
+    issued_at: float
+    expires_at: float
+    tiers: Mapping[str, TierPolicy]
+    features: Mapping[str, FeatureIntent]
+    pools: Mapping[str, PoolIntent]
+
+
+class GateState(StrEnum):
+    """How far a pool's gate is open."""
+
+    OPEN = "open"
+    THROTTLED = "throttled"
+    WAITLISTED = "waitlisted"
+    REOPENING = "reopening"
+
+
+class GatePart(_Part):
+    """One pool's gate; times are seconds since the epoch."""
+
+    pool: str
+    version: int
+    issued_at: float
+    expires_at: float
+    state: GateState
+    stale: bool
+    """Whether required readings are missing, so that the gate may not reopen."""
+    openness: float
+    """Tiers' worth of gate that is open: 0 shuts every gated tier, their number opens all."""
+    ceilings: Mapping[str, float]
+    """Share of each gated tier's users that is let in; a tier not named is never gated."""
+    moved_at: float
+    """When the openness last changed."""
+    reason: str
+    retry_after_s: float
+    safe_share: float
+
+
+class Snapshot(BaseModel):
+    """Everything a decision needs, as last heard."""
+
+    model_config = ConfigDict(frozen=True)
+
+    intent: IntentPart | None = None
+    gates: Mapping[str, GatePart] = Field(default_factory=dict)
+
+    def versions(self) -> dict[str, int]:
+        """Return the version held of each part."""
+        held = {gate_part(pool): gate.version for pool, gate in self.gates.items()}
+        if self.intent is not None:
+            held[INTENT] = self.intent.version
+        return held
+
+
+def next_version(now: float, seen: int) -> int:
+    """Return a hybrid-clock version: at least now in milliseconds, and above any seen."""
+    return max(int(now * 1000), seen + 1)
