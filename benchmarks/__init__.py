@@ -1,0 +1,1 @@
+"""Side-by-side measurements and the replay of real traces against the sizing rules."""

@@ -1,0 +1,1 @@
+"""The loops that never end: readings, capacity, gate, publishing, recording, and the worker."""

@@ -1,0 +1,1 @@
+"""Locust users and shapes: a launch day against a running gateway."""

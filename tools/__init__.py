@@ -1,0 +1,1 @@
+"""What the Makefile calls to look after the house itself."""
