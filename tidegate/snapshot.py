@@ -70,8 +70,8 @@ class PoolIntent(_Part):
     safe_share: float
     floor_gpus: int
     """GPUs to keep ready: what exposed and granted stages have reserved."""
-    ceiling_gpus: int
-    """GPUs the ledger lets this pool book; 0 where the budget is unknown."""
+    ceiling_gpus: int | None
+    """GPUs the ledger lets this pool book; None where the budget is unknown: no growth."""
 
 
 class IntentPart(_Part):

@@ -1,0 +1,63 @@
+"""When a waiting reservation is expected to be backed: a range of dates, or unknown."""
+
+from datetime import datetime, timedelta
+
+from tidegate.rules.ledger import (
+    Claim,
+    ClaimKind,
+    ClaimState,
+    Ledger,
+    held_gpus,
+    pools,
+    usable_gpus,
+    waiting,
+)
+from tidegate.snapshot import DateRange
+
+
+def forecast_backing(ledger: Ledger, claim: Claim, now: datetime) -> DateRange | None:
+    """Say when ready replicas should cover this reservation; None where nothing tells.
+
+    A granted claim waits for its cold start alone. A waiting one needs the first arrivals that
+    together bring what it, and those before it in the queue, lack; its p50 is when they are as
+    likely as not there plus the median cold start, its p90 when they are there nine times in ten
+    plus the slow one. An arrival past its `latest` tells nothing any more.
+    """
+    soonest, by = now, now
+    if claim.state is ClaimState.WAITING:
+        arrived = _arrivals_cover(ledger, _lacking(ledger, claim), now)
+        if arrived is None:
+            return None
+        soonest, by = arrived
+    return DateRange(
+        p50=soonest + timedelta(seconds=claim.lead_p50_s),
+        p90=by + timedelta(seconds=claim.lead_p90_s),
+    )
+
+
+def _lacking(ledger: Ledger, claim: Claim) -> int | None:
+    """GPUs that have to come before this claim is granted."""
+    usable = usable_gpus(ledger)
+    if usable is None:
+        return None
+    held = sum(held_gpus(ledger, pool) for pool in pools(ledger))
+    ahead = sum(c.gpus for c in waiting(ledger) if (c.made_at, c.id) <= (claim.made_at, claim.id))
+    return held + ahead - usable
+
+
+def _arrivals_cover(
+    ledger: Ledger, lacking: int | None, now: datetime
+) -> tuple[datetime, datetime] | None:
+    if lacking is None:
+        return None
+    if lacking <= 0:
+        return now, now
+    soonest, by = now, now
+    for arrival in sorted(ledger.of(ClaimKind.ARRIVING), key=lambda c: (c.expected_at, c.id)):
+        if arrival.expected_at is None or arrival.expected_by is None or arrival.expected_by < now:
+            continue
+        soonest, by = max(soonest, arrival.expected_at), max(by, arrival.expected_by)
+        lacking -= arrival.gpus
+        if lacking <= 0:
+            return soonest, by
+    return None

@@ -1,0 +1,167 @@
+"""The gate law: how far a pool's gate is open, narrowed for the lowest tier first."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tidegate.readings import Freshness, Reading
+from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
+
+ENTER_PRESSURE: Final = 1.0
+"""At or above this the gate tightens."""
+EXIT_PRESSURE: Final = 0.8
+"""Below this it relaxes; between the two it stays as it is."""
+RELAX_STEP: Final = 0.06
+TIGHTEN_STEP: Final = 5 * RELAX_STEP
+"""Tiers' worth of gate moved for each actuation lag; tightening is five times faster."""
+
+
+class Move(StrEnum):
+    """What a tick did to the gate."""
+
+    STARTED = "started"
+    TIGHTENED = "tightened"
+    RELAXED = "relaxed"
+    OPENED = "opened"
+    HELD = "held"
+    STAYED = "stayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How hard a pool is pressed: the worst of its readings, each over its own limit."""
+
+    worst: float | None
+    by: str
+    missing: tuple[Reading, ...]
+    """Required readings that are stale or absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """Where the gate stands from now on, and why."""
+
+    move: Move
+    state: GateState
+    stale: bool
+    openness: float
+    ceilings: Mapping[str, float]
+    moved_at: float
+    pressure: Pressure
+    reason: str
+    retry_after_s: float
+
+
+def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) -> Pressure:
+    """Find the worst of readings, each given with the limit at which it presses fully.
+
+    A reading that is not fresh presses nothing; where it is required it is named in `missing`,
+    and the gate may not reopen.
+    """
+    read = list(readings)
+    needed = set(required)
+    missing = tuple(
+        r for r, _ in read if r.name in needed and r.freshness is not Freshness.FRESH
+    )
+    pressures = [
+        (value / limit, reading.name)
+        for reading, limit in read
+        if (value := reading.fresh_value) is not None
+    ]
+    worst, by = max(pressures, default=(None, "nothing"))
+    return Pressure(worst, by, missing)
+
+
+def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[str, float]:
+    """Share let in of each gated tier; the best-ranked are filled first.
+
+    Monotone by construction: a lower tier is open at all only where every higher one is open
+    whole, and a tier that is not gated has no ceiling.
+    """
+    gated = sorted((policy.rank, name) for name, policy in tiers.items() if policy.gated)
+    return {name: min(1.0, max(0.0, openness - i)) for i, (_, name) in enumerate(gated)}
+
+
+def decide_gate(
+    pressure: Pressure,
+    last: GatePart | None,
+    tiers: Mapping[str, TierPolicy],
+    pool: PoolIntent,
+    now: float,
+) -> GateDecision:
+    """Move a pool's gate by at most one step at `now` (seconds since the epoch).
+
+    One step for each actuation lag, so that the effect of a step is seen before the next; a gate
+    that nobody remembers begins at the safe share of the lowest tier.
+    """
+    widest = widest_openness(tiers)
+    step = _step(pressure, last, pool, widest, now)
+    ceilings = derive_ceilings(step.openness, tiers)
+    steps_left = (widest - step.openness) / RELAX_STEP
+    return GateDecision(
+        move=step.move,
+        state=_state(step, widest, ceilings, last),
+        stale=bool(pressure.missing),
+        openness=step.openness,
+        ceilings=ceilings,
+        moved_at=last.moved_at if last is not None and step.move in _AT_REST else now,
+        pressure=pressure,
+        reason=step.reason,
+        retry_after_s=max(1.0, steps_left * pool.actuation_lag_s / 2.0),
+    )
+
+
+def widest_openness(tiers: Mapping[str, TierPolicy]) -> float:
+    """Openness at which every gated tier is open whole: their number."""
+    return float(sum(policy.gated for policy in tiers.values()))
+
+
+_AT_REST: Final = frozenset({Move.STAYED, Move.HELD})
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    move: Move
+    openness: float
+    reason: str
+
+
+def _step(
+    pressure: Pressure, last: GatePart | None, pool: PoolIntent, widest: float, now: float
+) -> _Step:
+    if last is None:
+        safe = max(0.0, widest - 1.0 + pool.safe_share)
+        return _Step(Move.STARTED, safe, "nobody remembers this gate: it begins at the safe share")
+    settling = now - last.moved_at < pool.actuation_lag_s
+    worst = pressure.worst
+    openness = min(last.openness, widest)
+    if worst is not None and worst >= ENTER_PRESSURE and openness > 0.0:
+        if settling:
+            return _Step(Move.STAYED, openness, last.reason)
+        reason = f"{pressure.by} is at {worst:.0%} of its limit"
+        return _Step(Move.TIGHTENED, max(0.0, openness - TIGHTEN_STEP), reason)
+    if openness >= widest:
+        return _Step(Move.STAYED, openness, "open")
+    if pressure.missing or worst is None:
+        missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
+        return _Step(Move.HELD, openness, f"not reopened: {missing}")
+    if worst < EXIT_PRESSURE and not settling:
+        reached = min(widest, openness + RELAX_STEP)
+        reason = f"{pressure.by} is at {worst:.0%} of its limit, below {EXIT_PRESSURE:.0%}"
+        return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
+    return _Step(Move.STAYED, openness, last.reason)
+
+
+def _state(
+    step: _Step, widest: float, ceilings: Mapping[str, float], last: GatePart | None
+) -> GateState:
+    if step.openness >= widest:
+        return GateState.OPEN
+    if step.move is Move.RELAXED:
+        return GateState.REOPENING
+    if any(ceiling == 0.0 for ceiling in ceilings.values()):
+        return GateState.WAITLISTED
+    if step.move in _AT_REST and last is not None:
+        return last.state
+    return GateState.THROTTLED

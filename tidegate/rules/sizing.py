@@ -1,0 +1,137 @@
+"""How many replicas a pool needs, from demand in requests a second, within the ledger's bounds."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tidegate.readings import Freshness, Reading
+from tidegate.snapshot import PoolIntent
+
+BACKLOG_DRAIN_S = 30.0
+"""A backlog is sized to be worked off within this time beside the demand."""
+
+
+class Limiter(StrEnum):
+    """What decided the size."""
+
+    DEMAND = "demand"
+    RESERVATIONS = "reservations"
+    MIN_REPLICAS = "min-replicas"
+    MAX_REPLICAS = "max-replicas"
+    BUDGET = "budget"
+    BUDGET_UNKNOWN = "budget-unknown"
+    SCALE_DOWN_WINDOW = "scale-down-window"
+    READINGS = "readings"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSeen:
+    """What a sizing decision is made from.
+
+    `demand_rps` counts admitted and gate-refused requests, so that shedding never hides load.
+    `required` are the readings without which nothing is taken away.
+    """
+
+    demand_rps: Reading
+    waiting: Reading
+    required: tuple[Reading, ...]
+    booked_replicas: int
+    """Replicas asked for by now, ready or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one tick found a pool to need, kept for the scale-down window."""
+
+    at: float
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizingDecision:
+    """How many replicas to book, what the demand alone needs, and why."""
+
+    replicas: int
+    needed_replicas: int
+    limited_by: Limiter
+    reason: str
+    recent: tuple[Need, ...]
+
+
+def gpus_for(forecast_rps: float, capacity_rps: float, target_utilisation: float) -> int:
+    """GPUs that serve a forecast at the target utilisation: ⌈forecast / (capacity × target)⌉."""
+    return math.ceil(forecast_rps / (capacity_rps * target_utilisation) - 1e-9)
+
+
+def decide_replicas(
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
+) -> SizingDecision:
+    """Size a pool at `now` (seconds since the epoch), remembering needs in `recent`.
+
+    Demand is sized at the target utilisation, a backlog to be worked off within
+    BACKLOG_DRAIN_S. A smaller need waits until it is the largest of the scale-down window.
+    Reservations are added for stages about to open, by way of the floor. Nothing shrinks on
+    readings that are stale or absent.
+    """
+    missing = [r for r in seen.required if r.freshness is not Freshness.FRESH]
+    demanded = _demanded(seen, pool)
+    kept = tuple(n for n in recent if now - n.at <= pool.scale_down_window_s)
+    if demanded is not None:
+        kept = (*kept, Need(now, demanded))
+    needed = max((n.replicas for n in kept), default=0)
+    wanted, limiter = needed, Limiter.DEMAND
+    if demanded is not None and demanded < needed:
+        limiter = Limiter.SCALE_DOWN_WINDOW
+    floor = math.ceil(pool.floor_gpus / pool.gpus_per_replica)
+    if floor > wanted:
+        wanted, limiter = floor, Limiter.RESERVATIONS
+    if pool.min_replicas > wanted:
+        wanted, limiter = pool.min_replicas, Limiter.MIN_REPLICAS
+    wanted, limiter = _within_bounds(wanted, limiter, seen, pool)
+    if missing and wanted < seen.booked_replicas:
+        wanted, limiter = seen.booked_replicas, Limiter.READINGS
+    reason = _reason(limiter, needed, floor, pool, missing)
+    return SizingDecision(wanted, needed, limiter, reason, kept)
+
+
+def _demanded(seen: PoolSeen, pool: PoolIntent) -> int | None:
+    demand_rps = seen.demand_rps.fresh_value
+    if demand_rps is None:
+        return None
+    backlog_rps = (seen.waiting.fresh_value or 0.0) / BACKLOG_DRAIN_S
+    return gpus_for(demand_rps + backlog_rps, pool.capacity_rps, pool.target_utilisation)
+
+
+def _within_bounds(
+    wanted: int, limiter: Limiter, seen: PoolSeen, pool: PoolIntent
+) -> tuple[int, Limiter]:
+    if wanted > pool.max_replicas:
+        wanted, limiter = pool.max_replicas, Limiter.MAX_REPLICAS
+    if pool.ceiling_gpus is None:
+        if wanted > seen.booked_replicas:
+            return seen.booked_replicas, Limiter.BUDGET_UNKNOWN
+        return wanted, limiter
+    affordable = pool.ceiling_gpus // pool.gpus_per_replica
+    return (affordable, Limiter.BUDGET) if wanted > affordable else (wanted, limiter)
+
+
+def _reason(
+    limiter: Limiter, needed: int, floor: int, pool: PoolIntent, missing: list[Reading]
+) -> str:
+    match limiter:
+        case Limiter.DEMAND:
+            return f"demand needs {needed} replicas"
+        case Limiter.RESERVATIONS:
+            return f"stages have reserved {floor} replicas, demand needs {needed}"
+        case Limiter.MIN_REPLICAS:
+            return f"never fewer than {pool.min_replicas} replicas"
+        case Limiter.MAX_REPLICAS:
+            return f"never more than {pool.max_replicas} replicas, demand needs {needed}"
+        case Limiter.BUDGET:
+            return f"{max(needed, floor)} replicas are needed, GPUs for {pool.ceiling_gpus} exist"
+        case Limiter.BUDGET_UNKNOWN:
+            return "nobody has counted the GPUs yet, so nothing grows"
+        case Limiter.SCALE_DOWN_WINDOW:
+            return f"needed {needed} replicas within the last {pool.scale_down_window_s:.0f} s"
+        case Limiter.READINGS:
+            return "nothing is taken away: " + "; ".join(r.explain() for r in missing)
