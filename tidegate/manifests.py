@@ -114,7 +114,7 @@ def _take(document: object, where: str, found: dict[str, dict[str, Spec]]) -> It
         yield f"{where}: got {document!r}, expected a manifest with apiVersion, kind and spec."
         return
     kind = document.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         known = ", ".join(_KINDS)
         yield f'{where}: kind: got "{kind}", expected one of {known}. {_nearest(kind, _KINDS)}'
         return

@@ -20,7 +20,7 @@ def place(salt: str, user: str) -> int:
     in last, and a restarted rollout does not reshuffle. The salt is the feature's name, so that
     features are independent of one another.
     """
-    return xxh3_64_intdigest(f"{salt}\0{user}")
+    return xxh3_64_intdigest(f"{salt}\0{user}".encode())
 
 
 def is_exposed(feature: str, user: str, share: float) -> bool:

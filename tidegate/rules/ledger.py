@@ -61,7 +61,7 @@ class Ledger(_Value):
 
     def put(self, *claims: Claim) -> "Ledger":
         """Return the ledger with these claims added or replaced."""
-        return self.model_copy(update={"claims": self.claims | {c.id: c for c in claims}})
+        return self.model_copy(update={"claims": {**self.claims, **{c.id: c for c in claims}}})
 
     def drop(self, claim_ids: Iterable[str]) -> "Ledger":
         """Return the ledger without these claims; dropping one that is gone changes nothing."""
