@@ -36,11 +36,12 @@ return 1
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """An event with its place in the stream."""
+class Heard:
+    """A page of the stream: its events, where to read on, and the ids of what is no event."""
 
-    stream_id: str
-    event: Event
+    events: tuple[Event, ...]
+    after: str
+    unreadable: tuple[str, ...] = ()
 
 
 class Redis:
@@ -51,6 +52,8 @@ class Redis:
         self._redis = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
+            # Bytes that are no text must not make a whole page unreadable.
+            encoding_errors="replace",
             socket_timeout=_DEADLINE_S,
             socket_connect_timeout=_DEADLINE_S,
             retry=Retry(NoBackoff(), 1),
@@ -129,19 +132,31 @@ class Redis:
             )
         await self._call(pipeline.execute())
 
-    async def events(self, *, after: str, wait_s: float = 0.0) -> tuple[Streamed, ...]:
-        """Read the events behind a stream id ("0" for all), waiting up to `wait_s` for one.
+    async def events(self, *, after: str, wait_s: float = 0.0) -> Heard:
+        """Read at most 500 entries behind a stream id ("0" for all), waiting `wait_s` for one.
 
-        `wait_s` stays below the deadline of a call.
+        `wait_s` stays below the deadline of a call. What is no event is named, never raised:
+        whoever can write to the stream must not be able to stop those who read it.
         """
         block_ms = int(min(wait_s, _DEADLINE_S * 0.75) * 1000) or None
         found = await self._call(self._redis.xread({_EVENTS: after}, count=500, block=block_ms))
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", found or [])
-        return tuple(
-            Streamed(stream_id, Event.model_validate_json(fields["event"]))
-            for _, entries in streams
-            for stream_id, fields in entries
-        )
+        entries = [entry for _, page in streams for entry in page]
+        events: list[Event] = []
+        unreadable: list[str] = []
+        for stream_id, fields in entries:
+            try:
+                events.append(Event.model_validate_json(fields["event"]))
+            except (KeyError, ValidationError):
+                unreadable.append(stream_id)
+        last = entries[-1][0] if entries else after
+        return Heard(events=tuple(events), after=last, unreadable=tuple(unreadable))
+
+    async def last_stream_id(self) -> str | None:
+        """Return the id of the stream's last entry; None when it has none, as after a loss."""
+        found = await self._call(self._redis.xrevrange(_EVENTS, count=1))
+        entries = cast("list[tuple[str, dict[str, str]]]", found)
+        return entries[0][0] if entries else None
 
     async def acknowledge(self, recorded: Mapping[str, int]) -> None:
         """Tell producers up to which sequence, without a gap, their events are recorded."""
