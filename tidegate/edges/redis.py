@@ -25,10 +25,13 @@ _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
 _DEADLINE_S: Final = 2.0
 
+_LOST: Final = (RedisError, OSError, TimeoutError)
+
 # A part is replaced by a newer version only, so that a late writer cannot undo its successor.
 _PUBLISH: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and tonumber(string.match(held, '^(%d+)')) >= tonumber(ARGV[2]) then return 0 end
+local version = held and tonumber(string.match(held, '^%d+') or '')
+if version and version >= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1
@@ -42,6 +45,25 @@ class Heard:
     events: tuple[Event, ...]
     after: str
     unreadable: tuple[str, ...] = ()
+
+
+class PartChanges:
+    """A subscription to the parts as they are published."""
+
+    def __init__(self, subscription: PubSub) -> None:
+        self._subscription = subscription
+
+    async def wait(self, at_most_s: float) -> str | None:
+        """Return the name of a part that was published, None when none was in that time.
+
+        Raises Unavailable when the connection is lost.
+        """
+        try:
+            message = await self._subscription.get_message(timeout=at_most_s)
+        except _LOST as error:
+            lost = f"redis: the subscription was lost ({error}). It is taken up again."
+            raise Unavailable(lost, code="redis-unavailable") from error
+        return None if message is None else str(message["data"])
 
 
 class Redis:
@@ -88,11 +110,14 @@ class Redis:
         gates: dict[str, GatePart] = {}
         for name, text in held.items():
             body = text.partition(" ")[2]
-            if name == INTENT:
-                intent = IntentPart.model_validate_json(body)
-            else:
-                gate = GatePart.model_validate_json(body)
-                gates[gate.pool] = gate
+            try:
+                if name == INTENT:
+                    intent = IntentPart.model_validate_json(body)
+                else:
+                    gate = GatePart.model_validate_json(body)
+                    gates[gate.pool] = gate
+            except ValidationError:
+                continue  # written by another release; its reader keeps what it holds
         return Snapshot(intent=intent, gates=gates)
 
     async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
@@ -171,19 +196,19 @@ class Redis:
         return None if text is None else int(cast("str", text))
 
     @asynccontextmanager
-    async def part_changes(self) -> AsyncIterator[PubSub]:
-        """Subscribe to the names of parts as they change; the caller reads its messages."""
+    async def part_changes(self) -> AsyncIterator[PartChanges]:
+        """Subscribe to the names of parts as they change."""
         subscription = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
             await self._call(subscription.subscribe(_PARTS))
-            yield subscription
+            yield PartChanges(subscription)
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
 
     async def _call(self, pending: object) -> object:
         try:
             return await cast("Awaitable[object]", pending)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _LOST as error:
             message = (
                 f"redis: no answer from {self.url} ({error}). "
                 "Start it, or set TIDEGATE_REDIS to where it is."

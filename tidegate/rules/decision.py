@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from tidegate.quantities import format_share
 from tidegate.rules.exposure import FULL, place, threshold
-from tidegate.snapshot import DateRange, FeatureIntent, GatePart, Snapshot
+from tidegate.snapshot import DateRange, FeatureIntent, GatePart, IntentPart, PoolIntent, Snapshot
 
 SHED_ROTATION_S: Final = 3600.0
 """Who is shed inside a tier changes hourly, so that it is not always the same users."""
@@ -22,6 +23,16 @@ class Code(StrEnum):
     FEATURE_UNKNOWN = "feature-unknown"
     TIER_UNKNOWN = "tier-unknown"
     INTENT_STALE = "intent-stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who wants to use what, and where."""
+
+    feature: str
+    user: str
+    tier: str
+    surface: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,7 @@ class _TierTable:
     allowed: Outcome
     not_exposed: Outcome
     shed: Outcome
+    shed_after_expiry: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +97,10 @@ class Decider:
             return table.tier_unknown
         if place(feature, user) >= rule.exposed_below:
             return rule.not_exposed
-        ceiling = rule.ceiling_below
-        if now > rule.gate_expires_at:
-            ceiling = rule.ceiling_after_expiry_below
+        expired = now > rule.gate_expires_at
+        ceiling = rule.ceiling_after_expiry_below if expired else rule.ceiling_below
         if ceiling < FULL and place(shed_salt(table.pool, now), user) >= ceiling:
-            return rule.shed
+            return rule.shed_after_expiry if expired else rule.shed
         return rule.allowed
 
 
@@ -104,82 +115,138 @@ def compile_snapshot(snapshot: Snapshot) -> Decider:
     if intent is None:
         return Decider(features={}, version=0)
     version = max(snapshot.versions().values())
-    features: dict[str, _FeatureTable] = {}
-    for name, feature in intent.features.items():
-        gate = snapshot.gates.get(feature.pool)
-        tiers = {
-            tier: _compile_tier(name, feature, tier, gate if policy.gated else None, version)
-            for tier, policy in intent.tiers.items()
-        }
-        features[name] = _FeatureTable(
-            pool=feature.pool,
-            surfaces=frozenset(feature.surfaces),
-            closes_at=intent.expires_at if feature.on_stale == "close" else float("inf"),
-            tiers=tiers,
-            surface_closed=_refusal(
-                name, feature, version, Code.SURFACE_CLOSED,
-                f"{name} is offered on {', '.join(feature.surfaces)} only",
-            ),
-            stale=_refusal(
-                name, feature, version, Code.INTENT_STALE,
-                f"{name} closes when nothing has been heard of it for too long",
-            ),
-            tier_unknown=_refusal(
-                name, feature, version, Code.TIER_UNKNOWN, "no such tier in the catalogue",
-            ),
-        )
+    features = {
+        name: _compile_feature(name, intent, snapshot.gates.get(feature.pool), version)
+        for name, feature in intent.features.items()
+    }
     return Decider(features=features, version=version)
 
 
-def _compile_tier(
-    name: str, feature: FeatureIntent, tier: str, gate: GatePart | None, version: int
-) -> _TierTable:
+def _compile_feature(
+    name: str, intent: IntentPart, gate: GatePart | None, version: int
+) -> _FeatureTable:
+    feature = intent.features[name]
+    pool = intent.pools.get(feature.pool)
+
+    def refusal(code: Code, reason: str) -> Outcome:
+        return Outcome(False, code, reason, name, "", feature.pool, version)  # noqa: FBT003
+
+    return _FeatureTable(
+        pool=feature.pool,
+        surfaces=frozenset(feature.surfaces),
+        closes_at=intent.expires_at if feature.on_stale == "close" else float("inf"),
+        tiers={
+            tier: _compile_tier(
+                _Subject(name, feature, tier, version),
+                _gate_rule(feature.pool, tier, gate, pool) if policy.gated else _NEVER_GATED,
+            )
+            for tier, policy in intent.tiers.items()
+        },
+        surface_closed=refusal(
+            Code.SURFACE_CLOSED, f"{name} is offered on {', '.join(feature.surfaces)} only"
+        ),
+        stale=refusal(
+            Code.INTENT_STALE, f"{name} closes when nothing has been heard of it for too long"
+        ),
+        tier_unknown=refusal(Code.TIER_UNKNOWN, "no such tier in the catalogue"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    name: str
+    feature: FeatureIntent
+    tier: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _GateRule:
+    """What a pool's gate means for one tier, before and after nothing is heard of it."""
+
+    ceiling: float
+    ceiling_after_expiry: float
+    expires_at: float
+    reason: str
+    reason_after_expiry: str
+    retry_after_s: float | None
+
+
+_NEVER_GATED: Final = _GateRule(1.0, 1.0, float("inf"), "", "", None)
+
+
+def _gate_rule(
+    pool_name: str, tier: str, gate: GatePart | None, pool: PoolIntent | None
+) -> _GateRule:
+    if gate is not None:
+        ceiling = gate.ceilings.get(tier, 1.0)
+        return _GateRule(
+            ceiling=ceiling,
+            ceiling_after_expiry=min(ceiling, gate.safe_share),
+            expires_at=gate.expires_at,
+            reason=f"pool {pool_name} is {gate.state}: {gate.reason}",
+            reason_after_expiry=_unheard(pool_name, tier, min(ceiling, gate.safe_share)),
+            retry_after_s=gate.retry_after_s,
+        )
+    # A gate never heard of is not an open one: its tiers begin at the safe share.
+    safe = 1.0 if pool is None else pool.safe_share
+    retry_after_s = None if pool is None else pool.actuation_lag_s
+    reason = _unheard(pool_name, tier, safe)
+    return _GateRule(safe, safe, float("inf"), reason, reason, retry_after_s)
+
+
+def _unheard(pool_name: str, tier: str, share: float) -> str:
+    reach = f"{tier} is let in up to {format_share(share)}"
+    return f"pool {pool_name}: nothing is heard of its gate; {reach}"
+
+
+def _compile_tier(subject: _Subject, gate: _GateRule) -> _TierTable:
+    name, feature, tier = subject.name, subject.feature, subject.tier
     share = feature.exposure.get(tier, 0.0)
     opens = feature.opens.get(tier)
-    ceiling = 1.0 if gate is None else gate.ceilings.get(tier, 1.0)
-    retry_after_s = None if gate is None else gate.retry_after_s
 
     def outcome(code: Code, reason: str, retry_s: float | None = None) -> Outcome:
         return Outcome(
-            allowed=code is Code.ALLOWED, code=code, reason=reason, feature=name, tier=tier,
-            pool=feature.pool, version=version, retry_after_s=retry_s,
+            allowed=code is Code.ALLOWED,
+            code=code,
+            reason=reason,
+            feature=name,
+            tier=tier,
+            pool=feature.pool,
+            version=subject.version,
+            retry_after_s=retry_s,
             opens=opens if code is Code.NOT_EXPOSED else None,
         )
 
     return _TierTable(
         exposed_below=threshold(share),
-        ceiling_below=threshold(ceiling),
-        ceiling_after_expiry_below=threshold(
-            1.0 if gate is None else min(ceiling, gate.safe_share)
-        ),
-        gate_expires_at=float("inf") if gate is None else gate.expires_at,
+        ceiling_below=threshold(gate.ceiling),
+        ceiling_after_expiry_below=threshold(gate.ceiling_after_expiry),
+        gate_expires_at=gate.expires_at,
         allowed=outcome(Code.ALLOWED, f"{name} is open for {tier}"),
         not_exposed=outcome(Code.NOT_EXPOSED, _why_not_exposed(name, feature, tier, share)),
-        shed=outcome(
-            Code.GATE_SHED,
-            "" if gate is None else f"pool {gate.pool} is {gate.state}: {gate.reason}",
-            retry_after_s,
-        ),
+        shed=outcome(Code.GATE_SHED, gate.reason, gate.retry_after_s),
+        shed_after_expiry=outcome(Code.GATE_SHED, gate.reason_after_expiry, gate.retry_after_s),
     )
 
 
 def _why_not_exposed(name: str, feature: FeatureIntent, tier: str, share: float) -> str:
     if feature.held_because is not None:
         return f"{name} is on hold: {feature.held_because}"
-    reach = f"is open for {share:.3%} of {tier}" if share else f"is not open for {tier} yet"
+    reach = (
+        f"is open for {format_share(share)} of {tier}" if share else f"is not open for {tier} yet"
+    )
     waits_for = feature.waits_for.get(tier)
     return f"{name} {reach}" + (f"; it waits for {waits_for}" if waits_for else "")
 
 
-def _refusal(name: str, feature: FeatureIntent, version: int, code: Code, reason: str) -> Outcome:
-    return Outcome(
-        allowed=False, code=code, reason=reason, feature=name, tier="", pool=feature.pool,
-        version=version,
-    )
-
-
 def _unknown_feature(feature: str, tier: str, version: int) -> Outcome:
     return Outcome(
-        allowed=False, code=Code.FEATURE_UNKNOWN, reason=f'no feature "{feature}" is published',
-        feature=feature, tier=tier, pool=None, version=version,
+        allowed=False,
+        code=Code.FEATURE_UNKNOWN,
+        reason=f'no feature "{feature}" is published',
+        feature=feature,
+        tier=tier,
+        pool=None,
+        version=version,
     )

@@ -9,8 +9,9 @@ FULL: Final = 1 << 64
 
 
 def threshold(share: float) -> int:
-    """Turn a share from 0 to 1 into the hash value below which a user is in."""
-    return min(FULL, round(share * FULL))
+    """Turn a share from 0 to 1 into the hash value below which a user is in; beyond is clipped."""
+    # Written so that NaN lets nobody in, and no published number can make a request fail.
+    return (FULL if share >= 1.0 else round(share * FULL)) if share > 0.0 else 0
 
 
 def place(salt: str, user: str) -> int:
@@ -20,7 +21,8 @@ def place(salt: str, user: str) -> int:
     in last, and a restarted rollout does not reshuffle. The salt is the feature's name, so that
     features are independent of one another.
     """
-    return xxh3_64_intdigest(f"{salt}\0{user}".encode())
+    # Half of a surrogate pair is no text, yet an identifier from JSON can hold one.
+    return xxh3_64_intdigest(f"{salt}\0{user}".encode(errors="surrogatepass"))
 
 
 def is_exposed(feature: str, user: str, share: float) -> bool:
