@@ -5,7 +5,7 @@ Open loop: arrivals depend on the model and its seed alone, never on how they ar
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -19,6 +19,7 @@ from tidegate.shapes import Shape, level
 _REGULAR_BELOW: Final = 0.01
 """Gaps with a smaller coefficient of variation are taken as equal."""
 
+_WIDEST_SIGMA: Final = 5.0
 _DECAY_STEPS: Final = 16
 _DECAYS_FOLLOWED: Final = 8
 """A launch's decay is drawn as lines, so many to a decay time, until 0.03 % of it is left."""
@@ -35,7 +36,7 @@ class Launch:
     factor: float
     decay_s: float | None = None
 
-    def extra(self, t_s: float) -> float:
+    def added(self, t_s: float) -> float:
         """Return the extra demand at `t_s`, in units of the forecast; 0.0 before the opening."""
         if t_s < self.at_s:
             return 0.0
@@ -89,8 +90,7 @@ class Arrival(NamedTuple):
 
 def rate_at(demand: Demand, t_s: float) -> float:
     """Return the expected requests per second at `t_s`."""
-    extra = sum(launch.extra(t_s) for launch in demand.launches)
-    return demand.forecast_rps * demand.shape(t_s) * (1.0 + extra)
+    return _rate(demand, t_s, demand.launches)
 
 
 def arrivals(demand: Demand, *, seed: int, from_s: float, until_s: float) -> Iterator[Arrival]:
@@ -106,14 +106,14 @@ def arrivals(demand: Demand, *, seed: int, from_s: float, until_s: float) -> Ite
     wait = draw_gap(gaps, begun=True)
     for line in _lines(demand, from_s, until_s):
         passed = 0.0
-        while passed + wait <= line.count:
+        while passed + wait <= line.requests:
             passed += wait
             tier = pick_tier(marks)
             yield Arrival(
                 line.time_of(passed), tier, draw_user(demand, tier, marks), draw_work(demand, marks)
             )
             wait = draw_gap(gaps, begun=False)
-        wait -= line.count - passed
+        wait -= line.requests - passed
 
 
 def draw_user(demand: Demand, tier: str, draw: Random) -> str:
@@ -133,11 +133,6 @@ def draw_work(demand: Demand, draw: Random) -> float:
     return min(demand.work_cap, math.exp(draw.normalvariate(mu, demand.work_sigma)))
 
 
-def forecast_within(max_rps: float, shape: Shape, *, factor: float) -> float:
-    """Return the largest forecast whose peak under a launch factor stays within `max_rps`."""
-    return max_rps / (shape.peak * factor)
-
-
 @lru_cache(maxsize=64)
 def _capped_mu(sigma: float, cap: float) -> float:
     """Find mu where min(LogNormal(mu, sigma), cap) has the mean 1.0, by bisection."""
@@ -150,7 +145,7 @@ def _capped_mu(sigma: float, cap: float) -> float:
         below = math.exp(mu + sigma**2 / 2.0) * normal.cdf(reach - sigma)
         return below + cap * normal.cdf(-reach)
 
-    low, high = -(sigma**2) / 2.0, math.log(cap) + sigma**2
+    low, high = -(sigma**2) / 2.0, math.log(cap) + 10.0 * sigma
     for _ in range(60):
         middle = (low + high) / 2.0
         low, high = (middle, high) if mean(middle) < 1.0 else (low, middle)
@@ -187,7 +182,7 @@ class _Line(NamedTuple):
     end_rps: float
 
     @property
-    def count(self) -> float:
+    def requests(self) -> float:
         """Expected requests over the stretch."""
         return self.length_s * (self.start_rps + self.end_rps) / 2.0
 
@@ -209,32 +204,35 @@ def _lines(demand: Demand, from_s: float, until_s: float) -> Iterator[_Line]:
         if end_s > start_s:
             # An opening at the end of a stretch belongs to the next one.
             begun = [launch for launch in demand.launches if launch.at_s <= start_s]
-            start_rps, end_rps = (
-                demand.forecast_rps
-                * demand.shape(t_s)
-                * (1.0 + sum(launch.extra(t_s) for launch in begun))
-                for t_s in (start_s, end_s)
-            )
+            start_rps, end_rps = (_rate(demand, t_s, begun) for t_s in (start_s, end_s))
             yield _Line(start_s, end_s - start_s, start_rps, end_rps)
 
 
+def _rate(demand: Demand, t_s: float, launches: Iterable[Launch]) -> float:
+    added = sum(launch.added(t_s) for launch in launches)
+    return demand.forecast_rps * demand.shape(t_s) * (1.0 + added)
+
+
 def _mistakes(demand: Demand) -> Iterator[str]:
-    total = sum(demand.tiers.values())
-    launches = demand.launches
+    shares = list(demand.tiers.values())
+    factors = [launch.factor for launch in demand.launches]
+    decays_s = [launch.decay_s for launch in demand.launches if launch.decay_s is not None]
+    finite = math.inf
     checks = (
-        ("forecast_rps", demand.forecast_rps, "more than 0", demand.forecast_rps > 0.0),
-        ("tiers", total, "shares of 0 or more that add up to 1", abs(total - 1.0) < 1e-6
-         and all(share >= 0.0 for share in demand.tiers.values())),
-        ("cv", demand.cv, "0 or more", demand.cv >= 0.0),
-        ("work_sigma", demand.work_sigma, "0 to 5", 0.0 <= demand.work_sigma <= 5.0),
-        ("work_cap", demand.work_cap, "more than 1", demand.work_cap > 1.0),
+        ("forecast_rps", demand.forecast_rps, "more than 0", 0 < demand.forecast_rps < finite),
+        ("tiers", dict(demand.tiers), "shares that add up to 1", _adds_up_to_one(shares)),
+        ("cv", demand.cv, "0 or more", 0 <= demand.cv < finite),
+        ("work_sigma", demand.work_sigma, "0 to 5", 0 <= demand.work_sigma <= _WIDEST_SIGMA),
+        ("work_cap", demand.work_cap, "more than 1", 1 < demand.work_cap < finite),
         ("users", demand.users, "1 or more", demand.users >= 1),
-        ("user_skew", demand.user_skew, "0 to below 1", 0.0 <= demand.user_skew < 1.0),
-        ("launches", [launch.factor for launch in launches], "factors of 1 or more",
-         all(launch.factor >= 1.0 for launch in launches)),
-        ("launches", [launch.decay_s for launch in launches], "a decay_s above 0, or none",
-         all(launch.decay_s is None or launch.decay_s > 0.0 for launch in launches)),
+        ("user_skew", demand.user_skew, "0 to below 1", 0 <= demand.user_skew < 1),
+        ("launches", factors, "factors of 1 or more", all(1 <= f < finite for f in factors)),
+        ("launches", decays_s, "decays above 0 s", all(0 < d < finite for d in decays_s)),
     )
     for name, got, expected, is_right in checks:
-        if not (is_right and _is_finite(got)):
-            yield f"demand.{name}: got {got}, expected {expected}. Mend it where it is given."
+        if not is_right:
+            yield f"demand.{name}: got {got}, expected {expected}. Write it so in the scenario."
+
+
+def _adds_up_to_one(shares: Collection[float]) -> bool:
+    return all(share >= 0.0 for share in shares) and math.isclose(sum(shares), 1.0, rel_tol=1e-6)

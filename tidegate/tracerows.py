@@ -40,6 +40,8 @@ class RequestRow(NamedTuple):
 
 
 Rows = list[WindowRow] | list[RequestRow]
+_Cells = tuple[int, list[str]]
+"""A line's number and its cells."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,7 @@ _INPUT, _OUTPUT = (
     )
     for name in ("input_tokens", "output_tokens")
 )
-_FORMS: Final = {
-    tuple(row_type._fields): row_type for row_type in (WindowRow, RequestRow)
-}
+_FORMS: Final = {tuple(row_type._fields): row_type for row_type in (WindowRow, RequestRow)}
 
 
 @dataclass
@@ -90,9 +90,7 @@ class _Sheet:
     mistakes: list[str] = field(default_factory=list)
 
     def wrong(self, place: str, got: str, expected: str, next_step: str) -> None:
-        self.mistakes.append(
-            f"{self.file}:{place}: got {got}, expected {expected}. {next_step}."
-        )
+        self.mistakes.append(f"{self.file}:{place}: got {got}, expected {expected}. {next_step}.")
         if len(self.mistakes) >= MOST_MISTAKES:
             raise self.error()
 
@@ -129,7 +127,7 @@ def read_rows(file: Path) -> Rows:
         header = tuple(cell.strip() for cell in next(lines, []))
         if header not in _FORMS:
             _wrong_header(sheet, header)
-        cells = _whole_rows(sheet, lines, header)
+        cells = _whole_rows(sheet, ((lines.line_num, cells) for cells in lines), header)
         rows: Rows
         if _FORMS[header] is WindowRow:
             rows = list(_windows(sheet, cells))
@@ -159,7 +157,7 @@ def _opened(sheet: _Sheet) -> Iterator[TextIO]:
     opener = gzip.open if is_packed else Path.open
     try:
         with opener(sheet.file, "rt", encoding="utf-8-sig", newline="") as text:
-            yield text  # type: ignore[misc]
+            yield text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         sheet.mistakes.append(
             f"{sheet.file}: cannot be read ({error}), expected CSV text, packed with gzip"
@@ -168,19 +166,16 @@ def _opened(sheet: _Sheet) -> Iterator[TextIO]:
         raise sheet.error() from error
 
 
-def _whole_rows(
-    sheet: _Sheet, lines: "_csv.Reader", header: tuple[str, ...]
-) -> Iterator[tuple[int, list[str]]]:
-    for cells in lines:
+def _whole_rows(sheet: _Sheet, rows: Iterable[_Cells], header: tuple[str, ...]) -> Iterator[_Cells]:
+    for line, cells in rows:
         if len(cells) == len(header):
-            yield lines.line_num, cells
+            yield line, cells
         elif cells:
             expected = f"{len(header)} ({','.join(header)})"
-            got = f"{len(cells)} cells"
-            sheet.wrong(str(lines.line_num), got, expected, "Write a value for each column")
+            sheet.wrong(str(line), f"{len(cells)} cells", expected, "Write a value for each column")
 
 
-def _windows(sheet: _Sheet, rows: Iterable[tuple[int, list[str]]]) -> Iterator[WindowRow]:
+def _windows(sheet: _Sheet, rows: Iterable[_Cells]) -> Iterator[WindowRow]:
     seen: set[tuple[str, float]] = set()
     for line, (client, start, rate, cv) in rows:
         start_s = sheet.number(line, _START, start)
@@ -194,7 +189,7 @@ def _windows(sheet: _Sheet, rows: Iterable[tuple[int, list[str]]]) -> Iterator[W
         yield WindowRow(client, start_s, rate_rps, spread)
 
 
-def _requests(sheet: _Sheet, rows: Iterable[tuple[int, list[str]]]) -> Iterator[RequestRow]:
+def _requests(sheet: _Sheet, rows: Iterable[_Cells]) -> Iterator[RequestRow]:
     last_s = 0.0
     for line, (arrival, given, made) in rows:
         arrival_s = sheet.number(line, _ARRIVAL, arrival)
