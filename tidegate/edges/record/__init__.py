@@ -1,0 +1,7 @@
+"""The record: what happened, kept for years. Nobody reads it to decide what is true now."""
+
+from tidegate.edges.record.forecasts import Forecast
+from tidegate.edges.record.record import Gap, MeanDemand, Record
+from tidegate.edges.record.writes import Added, Mark
+
+__all__ = ["Added", "Forecast", "Gap", "Mark", "MeanDemand", "Record"]
