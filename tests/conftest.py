@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.skips"]
+pytest_plugins = ["tests.skips"]
 
 GROUP_OF_FOLDER: Final = {
     "integration": "integration",

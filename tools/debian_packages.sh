@@ -26,16 +26,12 @@ may_install() {
 }
 
 # Tests start their own servers on free ports, so a package must not start its service.
-without_services() {
-    local policy=/usr/sbin/policy-rc.d status=0
-    if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
-        "${as_root[@]}" chmod +x "$policy"
-        "$@" || status=$?
-        "${as_root[@]}" rm -f "$policy"
-        return "$status"
-    fi
-    "$@"
+forbid_services() {
+    local policy=/usr/sbin/policy-rc.d
+    [[ ! -e $policy ]] || return 0
+    trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
 }
 
 install_missing() {
@@ -50,9 +46,10 @@ update_lists() {
 
 if may_install; then
     echo "Installing Debian packages that tests need: ${missing[*]}"
+    forbid_services
     log=$(mktemp)
-    if without_services install_missing >"$log" 2>&1 ||
-        { update_lists >>"$log" 2>&1 && without_services install_missing >>"$log" 2>&1; }; then
+    if install_missing >"$log" 2>&1 ||
+        { update_lists >>"$log" 2>&1 && install_missing >>"$log" 2>&1; }; then
         rm -f "$log"
         exit 0
     fi
