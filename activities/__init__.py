@@ -1,1 +1,1 @@
-"""What workflows may do to the world, named for the act."""
+"""What workflows may do to the world, each named for the act, each safe to do twice."""

@@ -1,11 +1,25 @@
 """What people write down once: tiers, models, pools, budgets and features."""
 
-from typing import Annotated, Literal, Self
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from tidegate.quantities import Duration, Share
+from tidegate.quantities import (
+    Duration,
+    PositiveDuration,
+    PositiveShare,
+    Share,
+    format_duration,
+)
 
 Name = Annotated[
     str,
@@ -45,11 +59,16 @@ class ColdStart(Spec):
     p50: Duration = Field(description="Half of the replicas serve by then.")
     p90: Duration = Field(description="Nine in ten replicas serve by then.")
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.p90 < self.p50:
-            raise ValueError("expected p90 to be at least p50. Write the longer one as p90")
-        return self
+    @field_validator("p90")
+    @classmethod
+    def _in_order(cls, p90: timedelta, info: ValidationInfo) -> timedelta:
+        p50 = info.data.get("p50")
+        if p50 is not None and p90 < p50:
+            raise ValueError(
+                f"expected at least p50, which is {format_duration(p50)}. "
+                "Write the longer of the two as p90"
+            )
+        return p90
 
 
 class PoolSpec(Spec):
@@ -60,18 +79,37 @@ class PoolSpec(Spec):
     gpus_per_replica: int = Field(default=1, ge=1)
     min_replicas: int = Field(default=0, ge=0)
     max_replicas: int = Field(ge=1)
-    capacity_rps: float = Field(gt=0, description="Requests a second of one replica, full.")
-    target_utilisation: Share = Field(default=0.6, description="How full a replica is sized to be.")
-    queue_wait_target: Duration = Field(description="A longer wait puts pressure on the gate.")
+    capacity_rps: float = Field(
+        gt=0, allow_inf_nan=False, description="Requests a second of one replica, full."
+    )
+    target_utilisation: PositiveShare = Field(
+        default=0.6, description="How full a replica is sized to be."
+    )
+    queue_wait_target: PositiveDuration = Field(
+        description="A longer wait puts pressure on the gate."
+    )
     cold_start: ColdStart
     required_readings: tuple[Literal["queue_wait", "demand", "gpu_utilisation"], ...] = Field(
         default=("queue_wait", "demand"),
         description="Without these nothing scales down and no gate reopens.",
     )
-    reading_limit: Duration = Field(description="A reading older than this is stale.")
-    actuation_lag: Duration = Field(description="From a move of the gate until readings show it.")
+    reading_limit: PositiveDuration = Field(description="A reading older than this is stale.")
+    actuation_lag: PositiveDuration = Field(
+        description="From a move of the gate until readings show it."
+    )
     scale_down_window: Duration = Field(description="Scale down to the largest need within this.")
     safe_share: Share = Field(default=0.2, description="How far gated tiers open when blind.")
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _in_order(cls, max_replicas: int, info: ValidationInfo) -> int:
+        min_replicas = info.data.get("min_replicas")
+        if min_replicas is not None and max_replicas < min_replicas:
+            raise ValueError(
+                f"expected at least minReplicas, which is {min_replicas}. "
+                "Raise the one or lower the other"
+            )
+        return max_replicas
 
 
 class Arrival(Spec):
@@ -82,17 +120,30 @@ class Arrival(Spec):
     at: AwareDatetime
     latest: AwareDatetime
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.latest < self.at:
-            raise ValueError('expected "latest" to be no earlier than "at". Swap the two')
-        return self
+    @field_validator("latest")
+    @classmethod
+    def _in_order(cls, latest: datetime, info: ValidationInfo) -> datetime:
+        at = info.data.get("at")
+        if at is not None and latest < at:
+            raise ValueError(
+                f'expected no earlier than "at", which is {at.isoformat()}. Swap the two'
+            )
+        return latest
 
 
 class BudgetSpec(Spec):
     """The GPUs of one type; what is installed is measured, what arrives is written here."""
 
     arrivals: tuple[Arrival, ...] = ()
+
+    @field_validator("arrivals")
+    @classmethod
+    def _each_has_its_name(cls, arrivals: tuple[Arrival, ...]) -> tuple[Arrival, ...]:
+        names = [arrival.name for arrival in arrivals]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'expected a name for each, "{name}" comes twice. Rename one')
+        return arrivals
 
 
 class FeatureSpec(Spec):

@@ -1,17 +1,18 @@
 """What people want to happen: a rollout, stage by stage."""
 
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from tidegate.catalogue import Name, Spec
-from tidegate.quantities import Duration, Share, format_share
+from tidegate.quantities import Duration, PositiveDuration, Share, format_share
 
 
 class CheckSpec(Spec):
     """What must hold while a stage bakes; missing data is inconclusive, never a pass."""
 
-    queue_wait_below: Duration = Field(description="Mean queue wait of the pool.")
+    queue_wait_below: PositiveDuration = Field(description="Mean queue wait of the pool.")
 
 
 class StageSpec(Spec):
@@ -38,43 +39,64 @@ class RolloutSpec(Spec):
 
     @model_validator(mode="after")
     def _stages_make_sense(self) -> Self:
-        mistakes = [*self._repeated_names(), *self._backward_steps(), *self._backward_starts()]
+        mistakes = list(stage_mistakes(enumerate(self.stages)))
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
 
-    def _repeated_names(self) -> list[str]:
-        names = [stage.name for stage in self.stages]
-        return [
-            f'stages[{i}].name: got "{name}" again, expected a name of its own. Rename the stage.'
-            for i, name in enumerate(names)
-            if name in names[:i]
-        ]
 
-    def _backward_steps(self) -> list[str]:
-        mistakes: list[str] = []
-        reached: dict[str, float] = {}
-        for i, stage in enumerate(self.stages):
-            for tier in stage.tiers:
-                if stage.exposure <= reached.get(tier, 0.0) and tier in reached:
-                    mistakes.append(
-                        f'stages[{i}].exposure: got "{format_share(stage.exposure)}" for {tier}, '
-                        f"expected more than the {format_share(reached[tier])} reached before. "
-                        "Raise it, or drop the stage."
-                    )
-                reached[tier] = stage.exposure
-        return mistakes
+def stage_mistakes(stages: Iterable[tuple[int, StageSpec]]) -> Iterator[str]:
+    """Say what is wrong between stages, each given with its place in the plan; a line each."""
+    placed = list(stages)
+    yield from _repeated_names(placed)
+    yield from _repeated_tiers(placed)
+    yield from _backward_steps(placed)
+    yield from _backward_starts(placed)
 
-    def _backward_starts(self) -> list[str]:
-        mistakes: list[str] = []
-        latest: AwareDatetime | None = None
-        for i, stage in enumerate(self.stages):
-            if stage.starts_at is None:
-                continue
-            if latest is not None and stage.starts_at < latest:
-                mistakes.append(
-                    f"stages[{i}].startsAt: got {stage.starts_at.isoformat()}, expected no "
-                    f"earlier than {latest.isoformat()}. Put the stages in the order they open."
+
+def _repeated_names(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for i, stage in stages:
+        if stage.name in seen:
+            yield (
+                f'stages[{i}].name: got "{stage.name}" again, expected a name of its own. '
+                "Rename the stage."
+            )
+        seen.add(stage.name)
+
+
+def _repeated_tiers(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
+    for i, stage in stages:
+        for j, tier in enumerate(stage.tiers):
+            if tier in stage.tiers[:j]:
+                yield (
+                    f'stages[{i}].tiers[{j}]: got "{tier}" again, expected each tier once. '
+                    "Drop one of the two."
                 )
-            latest = stage.starts_at
-        return mistakes
+
+
+def _backward_steps(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
+    reached: dict[str, float] = {}
+    for i, stage in stages:
+        for tier in dict.fromkeys(stage.tiers):
+            before = reached.get(tier)
+            if before is not None and stage.exposure <= before:
+                yield (
+                    f'stages[{i}].exposure: got "{format_share(stage.exposure)}" for {tier}, '
+                    f"expected more than the {format_share(before)} reached before. "
+                    "Raise it, or drop the stage."
+                )
+            reached[tier] = max(stage.exposure, before or 0.0)
+
+
+def _backward_starts(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
+    latest: AwareDatetime | None = None
+    for i, stage in stages:
+        if stage.starts_at is None:
+            continue
+        if latest is not None and stage.starts_at < latest:
+            yield (
+                f"stages[{i}].startsAt: got {stage.starts_at.isoformat()}, expected no "
+                f"earlier than {latest.isoformat()}. Put the stages in the order they open."
+            )
+        latest = stage.starts_at if latest is None else max(latest, stage.starts_at)

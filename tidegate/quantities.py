@@ -4,27 +4,36 @@ import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_PART: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*")
+_SHARE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SHARE_DIGITS: Final = 5
 """Shares are exact to 0.001 %, which is 0.00001 of the whole."""
+_LONGEST_S: Final = 100 * 366 * 86_400.0
+
+AS_WRITTEN: Final = "as-written"
+"""Validation context of a file: there a bare 0.5 may mean half a percent, and is refused."""
 
 
 def parse_duration(text: object) -> timedelta:
-    """Read a duration such as `90s`, `1h30m` or `250ms`; raises ValueError on anything else."""
+    """Read a duration such as `90s`, `1h30m` or `250ms`, exact to a millisecond.
+
+    Raises ValueError on anything else.
+    """
     if isinstance(text, timedelta):
         return text
     expected = 'expected a duration. Write a number and a unit, such as "90s", "36h" or "1h30m"'
     if not isinstance(text, str):
-        raise ValueError(expected)  # noqa: TRY004 - Pydantic collects ValueError, not TypeError
-    compact = text.replace(" ", "")
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
         raise ValueError(expected)
-    return timedelta(seconds=sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+    parts = list(_PART.finditer(text))
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise ValueError(expected)
+    length_s = sum(float(part[1]) * _UNITS_S[part[2]] for part in parts)
+    if length_s > _LONGEST_S:
+        raise ValueError("expected at most a hundred years. Write a shorter duration")
+    return timedelta(milliseconds=round(length_s * 1000))
 
 
 def format_duration(duration: timedelta) -> str:
@@ -43,11 +52,12 @@ def parse_share(text: object) -> float:
     """Read a percentage such as `2.5%` as a share from 0 to 1; raises ValueError otherwise."""
     if isinstance(text, float) and 0.0 <= text <= 1.0:
         return text
-    expected = 'expected 0% to 100%. Write the share reached, such as "2.5%"'
     match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
     share = float(match[1]) / 100.0 if match else -1.0
     if not 0.0 <= share <= 1.0:
-        raise ValueError(expected)
+        raise ValueError('expected 0% to 100%. Write the share reached, such as "2.5%"')
+    if share > 0.0 and round(share, _SHARE_DIGITS) == 0.0:
+        raise ValueError('expected 0% or at least 0.001%. Write "0.001%" or more')
     return round(share, _SHARE_DIGITS)
 
 
@@ -56,12 +66,36 @@ def format_share(share: float) -> str:
     return f"{share * 100:.3f}".rstrip("0").rstrip(".") + "%"
 
 
+def _read_share(value: object, info: ValidationInfo) -> float:
+    if info.context == AS_WRITTEN and not isinstance(value, str):
+        return parse_share(None)
+    return parse_share(value)
+
+
+def _some_time(duration: timedelta) -> timedelta:
+    if duration <= timedelta():
+        raise ValueError('expected more than 0s. Write a duration, such as "15s"')
+    return duration
+
+
+def _some_share(share: float) -> float:
+    if share <= 0.0:
+        raise ValueError('expected more than 0%. Write a share, such as "60%"')
+    return share
+
+
 Duration = Annotated[
     timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
 ]
 """A length of time; in manifests `36h`, in Python a timedelta."""
 
+PositiveDuration = Annotated[Duration, AfterValidator(_some_time)]
+"""A length of time that something is divided by or waits for: more than 0s."""
+
 Share = Annotated[
-    float, BeforeValidator(parse_share), PlainSerializer(format_share, return_type=str)
+    float, BeforeValidator(_read_share), PlainSerializer(format_share, return_type=str)
 ]
 """A part of a whole; in manifests `2.5%`, in Python 0.0 to 1.0."""
+
+PositiveShare = Annotated[Share, AfterValidator(_some_share)]
+"""A part of a whole that something is divided by: more than 0%."""

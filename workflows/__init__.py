@@ -1,1 +1,1 @@
-"""Temporal workflows: orchestration only, deterministic, without I/O."""
+"""Temporal workflows: orchestration only, deterministic, no I/O; each file reads as its story."""

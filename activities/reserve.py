@@ -1,0 +1,37 @@
+"""Reserve, spend and release: what a plan asks of a budget."""
+
+from temporalio import activity
+
+from activities.refusing import refusals_are_final
+from tidegate.edges.temporal import ControlPlane
+from tidegate.messages.budget import ClaimStatus
+from tidegate.messages.rollout import BudgetAct
+
+
+class Reserve:
+    """Acts on the budget of a GPU type; the budget does each only once."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    @activity.defn(name="reserve")
+    async def reserve(self, asked: BudgetAct) -> ClaimStatus:
+        """Claim GPUs; the answer may be that the claim waits."""
+        with refusals_are_final():
+            return await self._plane.ask_budget(
+                asked.gpu_type, "reserve", asked.reservation, ClaimStatus
+            )
+
+    @activity.defn(name="spend")
+    async def spend(self, asked: BudgetAct) -> ClaimStatus:
+        """Turn a backed claim into use; refused where ready replicas do not cover it now."""
+        with refusals_are_final():
+            return await self._plane.ask_budget(
+                asked.gpu_type, "spend", asked.claim_id, ClaimStatus
+            )
+
+    @activity.defn(name="release")
+    async def release(self, asked: BudgetAct) -> None:
+        """Give a claim up."""
+        with refusals_are_final():
+            await self._plane.ask_budget(asked.gpu_type, "release", asked.claim_id, None)

@@ -1,0 +1,213 @@
+"""Temporal: the truth about intent. What people and loops ask of the workflows."""
+
+from datetime import timedelta
+from typing import Any, Final, TypeVar, cast
+
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
+
+from tidegate.errors import Refused, Unavailable
+from tidegate.messages.budget import BudgetState, Observation, budget_id
+from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
+from tidegate.messages.common import Act
+from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
+from tidegate.messages.rollout import Approval, RolloutOrder, RolloutState, rollout_id
+from tidegate.settings import TASK_QUEUE
+
+_DEADLINE: Final = timedelta(seconds=5)
+T = TypeVar("T")
+
+
+async def connect(address: str, namespace: str) -> "ControlPlane":
+    """Connect to Temporal; raises Unavailable with one clear line when nobody answers."""
+    try:
+        client = await Client.connect(
+            address, namespace=namespace, data_converter=pydantic_data_converter
+        )
+    except (RuntimeError, RPCError, OSError) as error:
+        message = (
+            f"temporal: no answer from {address}. Start it, or set TIDEGATE_TEMPORAL to where it is."
+        )
+        raise Unavailable(message, code="temporal-unavailable") from error
+    return ControlPlane(client)
+
+
+class ControlPlane:
+    """One typed call for each thing that may be asked; every call has a deadline.
+
+    Raises Refused where a workflow's validator says no, Unavailable where Temporal or its
+    workers do not answer.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def declare(self, declaration: Declaration) -> int:
+        """Add to the catalogue, and start it where it is not there yet."""
+        start = _start("Catalogue", CatalogueState(), CATALOGUE_ID)
+        return await self._update_with_start("declare", declaration, start, int)
+
+    async def declare_feature(self, name: str, spec: object) -> None:
+        """Give a feature its settings."""
+        start = _start("Feature", FeatureState(name=name), feature_id(name))
+        await self._update_with_start("declare", spec, start, None)
+
+    async def declare_budget(self, gpu_type: str, spec: object) -> None:
+        """Give a budget its plan of arrivals."""
+        start = _start("Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
+        await self._update_with_start("declare", spec, start, None)
+
+    async def start_rollout(self, order: RolloutOrder) -> bool:
+        """Start a rollout; False where the same one is running already.
+
+        Raises Refused where another plan runs under its name.
+        """
+        running = await self.running_rollout(order.name)
+        if running is not None:
+            if running.spec == order.spec:
+                return False
+            message = (
+                f'rollout "{order.name}" is running with another plan. '
+                "Abort it first, or give the new plan a name of its own."
+            )
+            raise Refused(message, code="rollout-running")
+        try:
+            await self.client.start_workflow(
+                "Rollout", order, id=rollout_id(order.name), task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE, rpc_timeout=_DEADLINE,
+                static_summary=f"Rollout of {order.spec.feature}",
+            )
+        except RPCError as error:
+            raise _unavailable(error) from error
+        return True
+
+    async def running_rollout(self, name: str) -> RolloutOrder | None:
+        """Return what a running rollout was started with; None where none runs."""
+        handle = self.client.get_workflow_handle(rollout_id(name))
+        try:
+            found = await handle.describe(rpc_timeout=_DEADLINE)
+            if found.status is not WorkflowExecutionStatus.RUNNING:
+                return None
+            return cast("RolloutOrder", await self._query(rollout_id(name), "order", RolloutOrder))
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise _unavailable(error) from error
+
+    async def approve(self, rollout: str, approval: Approval) -> None:
+        """Approve a stage."""
+        await self._update(rollout_id(rollout), "approve", approval, None)
+
+    async def steer(self, rollout: str, verb: str, order: Act | HoldOrder) -> None:
+        """Pause, resume, hold, release, promote or abort a rollout."""
+        await self._update(rollout_id(rollout), verb, order, None)
+
+    async def ask_feature(
+        self, name: str, verb: str, message: object
+    ) -> dict[str, float] | None:
+        """Have a feature do something."""
+        found = await self._update(feature_id(name), verb, message, dict[str, float])
+        return cast("dict[str, float] | None", found)
+
+    async def ask_budget(
+        self, gpu_type: str, verb: str, message: object, answer: type[T] | None
+    ) -> T:
+        """Have a budget do something."""
+        return cast("T", await self._update(budget_id(gpu_type), verb, message, answer))
+
+    async def observe(self, gpu_type: str, seen: Observation) -> None:
+        """Tell a budget what was seen; a budget that nobody declared is told nothing."""
+        handle = self.client.get_workflow_handle(budget_id(gpu_type))
+        try:
+            await handle.signal("observe", seen, rpc_timeout=_DEADLINE)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise _unavailable(error) from error
+
+    async def catalogue(self) -> CatalogueState | None:
+        """Return everything declared; None before the first declaration."""
+        return await self._query(CATALOGUE_ID, "current", CatalogueState)
+
+    async def feature(self, name: str) -> FeatureState | None:
+        """Return a feature; None where there is none."""
+        return await self._query(feature_id(name), "current", FeatureState)
+
+    async def budget(self, gpu_type: str) -> BudgetState | None:
+        """Return a budget; None where there is none."""
+        return await self._query(budget_id(gpu_type), "current", BudgetState)
+
+    async def rollout(self, name: str) -> RolloutState | None:
+        """Return where a rollout stands; None where there is none."""
+        return await self._query(rollout_id(name), "current", RolloutState)
+
+    async def _query(self, workflow_id: str, query: str, answer: type[T]) -> T | None:
+        handle = self.client.get_workflow_handle(workflow_id)
+        try:
+            found = await handle.query(query, result_type=answer, rpc_timeout=_DEADLINE)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise _unavailable(error) from error
+        return cast("T", found)
+
+    async def _update(
+        self, workflow_id: str, update: str, message: object, answer: type | None
+    ) -> object:
+        handle = self.client.get_workflow_handle(workflow_id)
+        try:
+            return await handle.execute_update(
+                update, message, result_type=answer, rpc_timeout=_DEADLINE
+            )
+        except WorkflowUpdateFailedError as error:
+            raise Refused(_cause(error), code="refused") from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                text = f"{workflow_id}: no such workflow is running. Apply its manifest first."
+                raise Refused(text, code="not-found") from error
+            raise _unavailable(error) from error
+
+    async def _update_with_start(
+        self,
+        update: str,
+        message: object,
+        start: WithStartWorkflowOperation[Any, Any],
+        answer: type[T] | None,
+    ) -> T:
+        try:
+            found = await self.client.execute_update_with_start_workflow(
+                update, message, start_workflow_operation=start, result_type=answer,
+                rpc_timeout=_DEADLINE,
+            )
+        except WorkflowUpdateFailedError as error:
+            raise Refused(_cause(error), code="refused") from error
+        except RPCError as error:
+            raise _unavailable(error) from error
+        return cast("T", found)
+
+
+def _start(
+    workflow_type: str, state: object, workflow_id: str
+) -> WithStartWorkflowOperation[Any, Any]:
+    return WithStartWorkflowOperation(
+        workflow_type, state, id=workflow_id, task_queue=TASK_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
+
+
+def _cause(error: WorkflowUpdateFailedError) -> str:
+    return getattr(error.cause, "message", None) or str(error.cause)
+
+
+def _unavailable(error: RPCError) -> Unavailable:
+    message = (
+        f"temporal: {error.message or error.status.name.lower()}. "
+        "Check that Temporal and a worker are running."
+    )
+    return Unavailable(message, code="temporal-unavailable")

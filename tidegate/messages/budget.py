@@ -1,0 +1,66 @@
+"""A budget: the ledger of one GPU type, and what is asked of it."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from tidegate.catalogue import BudgetSpec
+from tidegate.messages.common import Message, OutboxState, State
+from tidegate.rules.ledger import ClaimState, Ledger
+from tidegate.snapshot import DateRange
+
+
+def budget_id(gpu_type: str) -> str:
+    """Return the workflow id of a budget."""
+    return f"budget/{gpu_type}"
+
+
+class Reservation(Message):
+    """Ask for GPUs; the owner is signalled whenever the status changes."""
+
+    claim_id: str
+    owner: str
+    """The workflow id to signal."""
+    pool: str
+    gpus: int = Field(ge=1)
+    lead_p50_s: float
+    lead_p90_s: float
+
+
+class ClaimStatus(Message):
+    """Where a reservation stands."""
+
+    claim_id: str
+    state: ClaimState
+    backed: bool
+    gpus: int
+    installed_gpus: int | None
+    unclaimed_gpus: int
+    in_use_gpus: int
+    """What the users inside the pool need now."""
+    ready_gpus: int
+    forecast: DateRange | None
+    """When it should be backed; None where that is unknown."""
+
+
+class Observation(Message):
+    """What the capacity controller saw, coalesced; absent pools keep what was seen before."""
+
+    installed_gpus: int
+    sick_gpus: int = 0
+    ready_gpus: Mapping[str, int]
+    needed_gpus: Mapping[str, int]
+    """By measured demand, the refused included."""
+
+
+class BudgetState(State):
+    """All that a budget remembers."""
+
+    gpu_type: str
+    spec: BudgetSpec = Field(default_factory=BudgetSpec)
+    ledger: Ledger = Field(default_factory=Ledger)
+    owners: dict[str, str] = Field(default_factory=dict)
+    """Workflow to signal, by claim id."""
+    arrived_gpus: int = 0
+    """GPUs that came since the first count; they are taken off the arrivals in order."""
+    outbox: OutboxState = Field(default_factory=OutboxState)

@@ -1,0 +1,32 @@
+"""The catalogue: tiers, models, pools and budgets, and the names of features and rollouts."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, TierSpec
+from tidegate.manifests import Manifests
+from tidegate.messages.common import Message, OutboxState, State
+from tidegate.plans import RolloutSpec
+
+CATALOGUE_ID = "catalogue"
+
+
+class CatalogueState(State):
+    """Everything that was declared, in its latest form."""
+
+    version: int = 0
+    declared: Manifests = Field(default_factory=Manifests)
+    outbox: OutboxState = Field(default_factory=OutboxState)
+
+
+class Declaration(Message):
+    """What `apply` declares; the specs are checked before they are sent."""
+
+    by: str
+    tiers: Mapping[str, TierSpec] = Field(default_factory=dict)
+    models: Mapping[str, ModelSpec] = Field(default_factory=dict)
+    budgets: Mapping[str, BudgetSpec] = Field(default_factory=dict)
+    pools: Mapping[str, PoolSpec] = Field(default_factory=dict)
+    features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
+    rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)

@@ -1,0 +1,81 @@
+"""A feature: who it is exposed to, what it is held by, and how it came there."""
+
+from pydantic import AwareDatetime, Field
+
+from tidegate.catalogue import FeatureSpec
+from tidegate.messages.common import Act, Message, OutboxState, State
+from tidegate.snapshot import DateRange
+
+HISTORY_KEPT = 100
+
+
+def feature_id(name: str) -> str:
+    """Return the workflow id of a feature."""
+    return f"feature/{name}"
+
+
+class Hold(Message):
+    """A hold by a role; only that role releases it."""
+
+    role: str
+    by: str
+    reason: str
+    since: AwareDatetime
+
+
+class HoldOrder(Act):
+    """Place or release a hold in the name of a role."""
+
+    role: str = Field(min_length=1)
+
+
+class ExposeOrder(Message):
+    """Set the exposure of some tiers; `order_id` makes it happen once."""
+
+    order_id: str
+    stage: str
+    tiers: tuple[str, ...]
+    share: float = Field(ge=0.0, le=1.0)
+    reason: str
+
+
+class WaitingNote(Message):
+    """What the stage of some tiers waits for, so that a refusal can say it."""
+
+    stage: str
+    tiers: tuple[str, ...]
+    waits_for: str
+    opens: DateRange | None = None
+    """None where it is unknown."""
+
+
+class Transition(Message):
+    """One change of exposure or of a hold."""
+
+    at: AwareDatetime
+    what: str
+    reason: str
+
+
+class FeatureState(State):
+    """All that a feature remembers."""
+
+    name: str
+    spec: FeatureSpec | None = None
+    exposure: dict[str, float] = Field(default_factory=dict)
+    notes: dict[str, WaitingNote] = Field(default_factory=dict)
+    """By tier."""
+    hold: Hold | None = None
+    orders_done: list[str] = Field(default_factory=list)
+    history: list[Transition] = Field(default_factory=list)
+    outbox: OutboxState = Field(default_factory=OutboxState)
+
+
+class FeatureAct(Message):
+    """What an activity asks of a feature: one of these."""
+
+    feature: str
+    expose: ExposeOrder | None = None
+    note: WaitingNote | None = None
+    hold: HoldOrder | None = None
+    release: HoldOrder | None = None

@@ -1,0 +1,108 @@
+"""A rollout: what it was ordered to do, where it stands, and what people may tell it."""
+
+from datetime import timedelta
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from tidegate.messages.budget import ClaimStatus, Reservation
+from tidegate.messages.common import Act, Message, OutboxState, State
+from tidegate.messages.feature import Hold
+from tidegate.plans import CheckSpec, RolloutSpec
+from tidegate.rules.verdict import Verdict
+
+
+def rollout_id(name: str) -> str:
+    """Return the workflow id of a rollout."""
+    return f"rollout/{name}"
+
+
+class Waits(StrEnum):
+    """What a rollout waits for."""
+
+    NOTHING = "nothing"
+    DUE = "due"
+    APPROVAL = "approval"
+    GPUS = "gpus"
+    BAKE = "bake"
+    PERSON = "person"
+    PAUSE = "pause"
+    HOLD = "hold"
+
+
+class RolloutPhase(StrEnum):
+    """Whether a rollout goes on."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    ABORTED = "aborted"
+
+
+class StageProgress(State):
+    """How far one stage has come; an instant is None until it has happened."""
+
+    approved_by: str | None = None
+    exposed_at: AwareDatetime | None = None
+    shift_when_exposed: timedelta = timedelta()
+    baked_at: AwareDatetime | None = None
+    verdict: Verdict | None = None
+    exposure_before: dict[str, float] = Field(default_factory=dict)
+
+
+class SteeredState(State):
+    """What any plan remembers of the people who steer it."""
+
+    waits: Waits = Waits.NOTHING
+    paused: Act | None = None
+    hold: Hold | None = None
+    stopped_at: AwareDatetime | None = None
+    """Since when a pause or a hold has stopped the clock."""
+    shift: timedelta = timedelta()
+    """How much later than planned everything is, after pauses and holds."""
+    abort: Act | None = None
+    outbox: OutboxState = Field(default_factory=OutboxState)
+
+
+class RolloutState(SteeredState):
+    """All that a rollout remembers."""
+
+    phase: RolloutPhase = RolloutPhase.RUNNING
+    stage: str = ""
+    progress: dict[str, StageProgress] = Field(default_factory=dict)
+    claim: ClaimStatus | None = None
+
+
+class RolloutOrder(Message):
+    """What a rollout is started with; `state` is set when a run continues an older one."""
+
+    name: str
+    spec: RolloutSpec
+    pool: str
+    gpu_type: str
+    lead_p50_s: float
+    lead_p90_s: float
+    reading_limit_s: float
+    state: RolloutState = Field(default_factory=RolloutState)
+
+
+class Approval(Act):
+    """A stage approved in the name of a role."""
+
+    stage: str
+    role: str = Field(min_length=1)
+
+
+class BudgetAct(Message):
+    """What an activity asks of a budget: a reservation, or something about a claim."""
+
+    gpu_type: str
+    claim_id: str = ""
+    reservation: Reservation | None = None
+
+
+class Measurement(Message):
+    """What an activity reads of a pool, to hold a stage's check against it."""
+
+    pool: str
+    check: CheckSpec
+    limit_s: float

@@ -1,0 +1,109 @@
+"""From the readings of many nodes and gateways to one reading a pool."""
+
+from collections.abc import Callable, Sequence
+
+from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
+
+
+def queue_wait(
+    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
+) -> Reading:
+    """Mean queue wait of a pool's replicas in seconds, each weighing the same."""
+    return _over_engines(
+        "queue_wait", nodes, pool, lambda engine: engine.queue_wait_s, now=now, limit_s=limit_s
+    )
+
+
+def kv_cache_use(
+    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
+) -> Reading:
+    """Mean KV-cache use of a pool's replicas, 0 to 1."""
+    return _over_engines(
+        "kv_cache_use", nodes, pool, lambda engine: engine.kv_cache_use, now=now, limit_s=limit_s
+    )
+
+
+def waiting_requests(
+    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
+) -> Reading:
+    """Requests that wait in a pool's replicas, all together."""
+    mean = _over_engines(
+        "waiting", nodes, pool, lambda engine: engine.waiting, now=now, limit_s=limit_s
+    )
+    replicas = sum(1 for node in nodes for e in node.engines if _reads(e, pool, "waiting"))
+    total = None if mean.value is None else mean.value * replicas
+    return Reading("waiting", total, mean.age_s, limit_s)
+
+
+def gpu_utilisation(
+    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
+) -> Reading:
+    """Mean duty cycle of the GPUs under a pool's replicas, 0 to 1."""
+    values: list[float] = []
+    ages: list[float] = []
+    for node in nodes:
+        under_pool = {e.gpu for e in node.engines if e.pool == pool}
+        for gpu in node.gpus or ():
+            if gpu.index in under_pool and gpu.utilisation is not None:
+                values.append(gpu.utilisation)
+                ages.append(now - node.at)
+    return _mean("gpu_utilisation", values, ages, limit_s)
+
+
+def demand_rps(
+    gateways: Sequence[DemandReading],
+    pool: str,
+    of: Callable[[TierDemand], float],
+    *,
+    now: float,
+    limit_s: float,
+) -> Reading:
+    """Requests a second on a pool over all gateways; `of` says which to count.
+
+    As old as the oldest gateway heard lately; one silent for ten limits has gone away.
+    """
+    heard = [g for g in gateways if now - g.at <= 10 * limit_s]
+    if not heard:
+        return Reading("demand", None, None, limit_s)
+    total = sum(of(tier) for g in heard for tier in g.demand.get(pool, {}).values())
+    return Reading("demand", total, max(now - g.at for g in heard), limit_s)
+
+
+def offered(tier: TierDemand) -> float:
+    """Requests that would be served, were there GPUs: admitted, and refused by the gate."""
+    return tier.admitted_rps + tier.refused_by_gate_rps
+
+
+def admitted(tier: TierDemand) -> float:
+    """Requests let through to the pool."""
+    return tier.admitted_rps
+
+
+def _over_engines(  # noqa: PLR0913 - keyword-only, and private
+    name: str,
+    nodes: Sequence[NodeReading],
+    pool: str,
+    of: Callable[[EngineReading], float | None],
+    *,
+    now: float,
+    limit_s: float,
+) -> Reading:
+    values: list[float] = []
+    ages: list[float] = []
+    for node in nodes:
+        for engine in node.engines:
+            value = of(engine) if engine.pool == pool else None
+            if value is not None:
+                values.append(value)
+                ages.append(now - node.at)
+    return _mean(name, values, ages, limit_s)
+
+
+def _mean(name: str, values: list[float], ages: list[float], limit_s: float) -> Reading:
+    if not values:
+        return Reading(name, None, None, limit_s)
+    return Reading(name, sum(values) / len(values), max(ages), limit_s)
+
+
+def _reads(engine: EngineReading, pool: str, field: str) -> bool:
+    return engine.pool == pool and getattr(engine, field) is not None

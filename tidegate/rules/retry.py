@@ -1,0 +1,22 @@
+"""When a refused user should come back: spread out, so that they do not all return at once."""
+
+import math
+from typing import Final
+
+from tidegate.rules.exposure import FULL, place
+
+JITTER: Final = 0.25
+"""Half-width of the spread, as a share of the wait."""
+
+
+def come_back_in_s(retry_after_s: float, user: str, version: int) -> int:
+    """Return whole seconds, at least 1, spread by ±25 % over users.
+
+    The spread comes from a hash of user and snapshot version, not from a generator: the same
+    question to the same snapshot has the same answer, and who waits longest changes as snapshots
+    do. Rounding is drawn too, since ±25 % of two seconds would otherwise all become two.
+    """
+    drawn = place(f"retry@{version}", user) / FULL
+    rounding = place(f"rounding@{version}", user) / FULL
+    wait_s = retry_after_s * (1.0 - JITTER + 2.0 * JITTER * drawn)
+    return max(1, math.floor(wait_s + rounding))

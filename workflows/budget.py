@@ -1,0 +1,230 @@
+"""The budget entity: the only holder of claims on the GPUs of one type."""
+
+from collections.abc import Mapping
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from tidegate.catalogue import BudgetSpec
+    from tidegate.messages.budget import BudgetState, ClaimStatus, Observation, Reservation
+    from tidegate.rules import ledger as rules
+    from tidegate.rules.forecast import forecast_backing
+    from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger
+    from workflows.entity import live
+    from workflows.outbox import Outbox
+    from workflows.refusal import refuse
+    from workflows.visibility import show
+
+
+@workflow.defn(name="Budget")
+class Budget:
+    """Grants GPUs to stages, and tells the owner of each claim how it stands."""
+
+    @workflow.init
+    def __init__(self, state: BudgetState) -> None:
+        self.state = state
+        self.outbox = Outbox(state.outbox)
+        self.subject = f"budget/{state.gpu_type}"
+        self.told: dict[str, ClaimStatus] = {}
+
+    @workflow.run
+    async def run(self, _: BudgetState) -> None:
+        """Live for ever."""
+        self.describe()
+        await live(self.outbox, work=self.keep_owners_informed)
+        workflow.continue_as_new(self.state)
+
+    @workflow.update
+    def declare(self, spec: BudgetSpec) -> None:
+        """Take the dated plan of arrivals; what has come already is taken off it."""
+        self.state.spec = spec
+        self.replan_arrivals()
+
+    @workflow.update
+    def reserve(self, wanted: Reservation) -> ClaimStatus:
+        """Ask for GPUs, once for each claim id; the answer may be that the claim waits."""
+        if wanted.claim_id not in self.state.ledger.claims:
+            self.state.owners[wanted.claim_id] = wanted.owner
+            claim = Claim(
+                id=wanted.claim_id, kind=ClaimKind.RESERVED, gpus=wanted.gpus, pool=wanted.pool,
+                state=ClaimState.WAITING, made_at=workflow.now(),
+                lead_p50_s=wanted.lead_p50_s, lead_p90_s=wanted.lead_p90_s,
+            )
+            self.change(self.state.ledger.put(claim))
+            self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
+        return self.status(wanted.claim_id)
+
+    @workflow.update
+    def spend(self, claim_id: str) -> ClaimStatus:
+        """Turn a backed reservation into use, at the instant its stage opens; only once."""
+        claim = self.state.ledger.claims[claim_id]
+        if claim.state is not ClaimState.SPENT:
+            spent = claim.model_copy(update={"state": ClaimState.SPENT})
+            self.tell_claim("claim.spent", claim_id, "ready replicas cover it")
+            self.change(self.state.ledger.put(spent))
+        return self.status(claim_id)
+
+    @spend.validator
+    def _may_spend(self, claim_id: str) -> None:
+        claim = self.state.ledger.claims.get(claim_id)
+        if claim is None:
+            raise refuse(f'claim "{claim_id}": nobody made it. Reserve the GPUs first.')
+        if claim.state is not ClaimState.SPENT and not rules.is_backed(self.state.ledger, claim):
+            ready = self.state.ledger.ready.get(claim.pool or "", 0)
+            message = f'claim "{claim_id}": needs {claim.gpus} GPUs, {ready} are ready in all.'
+            raise refuse(message)
+
+    @workflow.update
+    def release(self, claim_id: str) -> None:
+        """Give a claim up; giving up one that is gone changes nothing."""
+        if claim_id in self.state.ledger.claims:
+            self.tell_claim("claim.released", claim_id, "its owner gave it up")
+            self.change(self.state.ledger.drop([claim_id]))
+            self.state.owners.pop(claim_id, None)
+
+    @workflow.signal
+    def observe(self, seen: Observation) -> None:
+        """Take what the capacity controller saw: GPUs installed, sick, ready and needed."""
+        book = self.state.ledger
+        if book.installed is not None and seen.installed_gpus != book.installed:
+            self.count_arrivals(seen.installed_gpus - book.installed)
+        now = workflow.now()
+        measured = [
+            Claim(id=f"use/{pool}", kind=ClaimKind.IN_USE, gpus=gpus, pool=pool, made_at=now)
+            for pool, gpus in sorted(seen.needed_gpus.items())
+        ]
+        if seen.sick_gpus:
+            measured.append(
+                Claim(id="sick", kind=ClaimKind.SICK, gpus=seen.sick_gpus, made_at=now)
+            )
+        book = book.drop(["sick"]).put(*measured)
+        self.change(
+            book.model_copy(
+                update={
+                    "installed": seen.installed_gpus,
+                    "ready": {**book.ready, **seen.ready_gpus},
+                }
+            )
+        )
+
+    @workflow.query
+    def current(self) -> BudgetState:
+        """Return the whole ledger."""
+        return self.state
+
+    async def keep_owners_informed(self) -> None:
+        """Signal each owner whose claim stands otherwise than it was last told."""
+        while True:
+            await workflow.wait_condition(lambda: self.untold() != {})
+            for claim_id, status in self.untold().items():
+                self.told[claim_id] = status
+                owner = workflow.get_external_workflow_handle(self.state.owners[claim_id])
+                try:
+                    await owner.signal("claim_changed", status)
+                except ApplicationError:
+                    self.state.owners.pop(claim_id, None)  # the owner is gone, its claim stays
+
+    def untold(self) -> Mapping[str, ClaimStatus]:
+        """Return the claims whose owner has not heard how they stand now."""
+        return {
+            claim_id: status
+            for claim_id in self.state.owners
+            if _differs(status := self.status(claim_id), self.told.get(claim_id))
+        }
+
+    def change(self, book: Ledger) -> None:
+        """Settle the ledger, and tell what was granted."""
+        before = {c.id for c in rules.waiting(self.state.ledger)} | {
+            c.id for c in rules.waiting(book)
+        }
+        self.state.ledger = rules.settle(book)
+        still = {c.id for c in rules.waiting(self.state.ledger)}
+        for claim_id in sorted(before - still):
+            if claim_id in self.state.ledger.claims:
+                self.tell_claim("claim.granted", claim_id, "that many GPUs are unclaimed")
+        self.describe()
+
+    def count_arrivals(self, gpus: int) -> None:
+        """Take GPUs that came, or went, off the plan of arrivals."""
+        self.outbox.tell(
+            "supply.arrived" if gpus > 0 else "supply.lost", subject=self.subject, gpus=abs(gpus),
+            reason=f"{abs(gpus)} GPUs were {'added to' if gpus > 0 else 'taken from'} the cluster",
+        )
+        self.state.arrived_gpus = max(0, self.state.arrived_gpus + gpus)
+        self.replan_arrivals()
+
+    def replan_arrivals(self) -> None:
+        """Rebuild the arriving claims from the plan, less what has come."""
+        come = self.state.arrived_gpus
+        expected: list[Claim] = []
+        for arrival in sorted(self.state.spec.arrivals, key=lambda a: a.at):
+            taken = min(come, arrival.gpus)
+            come -= taken
+            if taken < arrival.gpus:
+                expected.append(
+                    Claim(
+                        id=f"arriving/{arrival.name}", kind=ClaimKind.ARRIVING,
+                        gpus=arrival.gpus - taken, made_at=workflow.now(),
+                        expected_at=arrival.at, expected_by=arrival.latest,
+                    )
+                )
+        old = [claim.id for claim in self.state.ledger.of(ClaimKind.ARRIVING)]
+        self.change(self.state.ledger.drop(old).put(*expected))
+
+    def status(self, claim_id: str) -> ClaimStatus:
+        """Say how a claim stands."""
+        book = self.state.ledger
+        claim = book.claims[claim_id]
+        pool = claim.pool or ""
+        return ClaimStatus(
+            claim_id=claim_id, state=claim.state, backed=rules.is_backed(book, claim),
+            gpus=claim.gpus, installed_gpus=book.installed,
+            unclaimed_gpus=rules.unclaimed_gpus(book), in_use_gpus=rules.in_use_gpus(book, pool),
+            ready_gpus=book.ready.get(pool, 0),
+            forecast=forecast_backing(book, claim, workflow.now()),
+        )
+
+    def tell_claim(self, event_type: str, claim_id: str, reason: str) -> None:
+        """Tell what became of a claim."""
+        status = self.status(claim_id)
+        self.outbox.tell(
+            event_type, subject=self.subject, claim=claim_id, gpus=status.gpus,
+            pool=self.state.ledger.claims[claim_id].pool, ready_gpus=status.ready_gpus,
+            in_use_gpus=status.in_use_gpus, unclaimed_gpus=status.unclaimed_gpus,
+            installed_gpus=status.installed_gpus, reason=reason,
+        )
+
+    def describe(self) -> None:
+        """Show the ledger in the Temporal UI."""
+        book = self.state.ledger
+        waiting = rules.waiting(book)
+        show(kind="budget", state="short" if waiting else "enough",
+             waiting_for="GPUs" if waiting else "nothing")
+        rows = [
+            f"| {c.id} | {c.kind} | {c.state} | {c.pool or ''} | {c.gpus} |"
+            for c in book.claims.values()
+        ]
+        counted = "nobody has counted yet" if book.installed is None else f"{book.installed} GPUs"
+        workflow.set_current_details(
+            "\n".join([
+                f"{counted}, {rules.unclaimed_gpus(book)} unclaimed", "",
+                "| claim | kind | state | pool | GPUs |", "|---|---|---|---|---|", *rows,
+            ])
+        )
+
+
+def _differs(status: ClaimStatus, told: ClaimStatus | None) -> bool:
+    """Say whether an owner would act or explain differently, knowing this."""
+    if told is None:
+        return True
+    return (status.state, status.backed, status.installed_gpus, _range(status)) != (
+        told.state, told.backed, told.installed_gpus, _range(told)
+    )
+
+
+def _range(status: ClaimStatus) -> tuple[object, ...] | None:
+    # A granted claim's forecast slides with the clock; only a waiting one's is news.
+    if status.forecast is None or status.state is not ClaimState.WAITING:
+        return None
+    return (status.forecast.p50, status.forecast.p90)

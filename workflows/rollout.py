@@ -1,0 +1,361 @@
+"""A rollout: stage by stage, due, approved, backed by ready replicas, exposed, baked."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final, assert_never
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from tidegate.messages.budget import ClaimStatus, Reservation
+    from tidegate.messages.common import Act
+    from tidegate.messages.feature import ExposeOrder, FeatureAct, HoldOrder, WaitingNote
+    from tidegate.messages.rollout import (
+        Approval,
+        BudgetAct,
+        Measurement,
+        RolloutOrder,
+        RolloutPhase,
+        RolloutState,
+        StageProgress,
+        Waits,
+    )
+    from tidegate.plans import StageSpec
+    from tidegate.rules.ledger import ClaimState
+    from tidegate.rules.verdict import Verdict
+    from workflows.acts import act
+    from workflows.outbox import Outbox
+    from workflows.refusal import refuse
+    from workflows.rollout_view import show_rollout, what_is_awaited
+    from workflows.steered import Aborted, Steered
+
+_LOOK_AGAIN: Final = timedelta(seconds=1)
+
+
+@workflow.defn(name="Rollout")
+class Rollout(Steered):
+    """Opens a feature to its tiers in order, and never ahead of the GPUs that serve them."""
+
+    state: RolloutState
+
+    @workflow.init
+    def __init__(self, order: RolloutOrder) -> None:
+        self.order = order
+        self.state = order.state
+        self.outbox = Outbox(order.state.outbox)
+        self.subject = f"rollout/{order.name}"
+
+    @workflow.run
+    async def run(self, _: RolloutOrder) -> RolloutState:
+        """Open every stage in turn; returns where it ended."""
+        delivering = asyncio.create_task(self.outbox.deliver())
+        try:
+            for stage in self.stages_left():
+                await self.until_due(stage)
+                await self.until_approved(stage)
+                await self.until_backed_by_ready_replicas(stage)
+                await self.expose(stage)
+                match await self.bake(stage):
+                    case Verdict.PASS:
+                        self.finish_stage(stage)
+                    case Verdict.FAIL:
+                        self.fail(stage)
+                    case Verdict.INCONCLUSIVE:
+                        await self.until_a_person_decides(stage)
+                    case never:
+                        assert_never(never)
+            self.finish()
+        except Aborted:
+            await self.step_back()
+        await self.outbox.delivered()
+        delivering.cancel()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return self.state
+
+    # The steps of the story, in its order.
+
+    def stages_left(self) -> Iterator[StageSpec]:
+        """Yield the stages that have not been baked yet."""
+        for stage in self.order.spec.stages:
+            if self.progress(stage).baked_at is None:
+                self.state.stage = stage.name
+                yield stage
+
+    async def until_due(self, stage: StageSpec) -> None:
+        """Wait for the stage's instant, as shifted by pauses and holds."""
+        planned_at = stage.starts_at or workflow.now() - self.state.shift
+        await self.until_instant(planned_at, Waits.DUE)
+        self.tell("stage.due", stage, reason="its instant has come")
+
+    async def until_approved(self, stage: StageSpec) -> None:
+        """Wait for the role that must approve, where one must."""
+        if stage.approval is None:
+            return
+        progress = self.progress(stage)
+        if progress.approved_by is None:
+            await self.note(stage, f"approval by {stage.approval}")
+        await self.until(lambda: progress.approved_by is not None, Waits.APPROVAL)
+
+    async def until_backed_by_ready_replicas(self, stage: StageSpec) -> None:
+        """Reserve GPUs and wait until ready replicas cover them, at the instant of opening."""
+        if stage.reserve == 0 or self.progress(stage).exposed_at is not None:
+            return
+        await self.reserve(stage)
+        while not await self.spend(stage):
+            told = self.state.claim
+            await self.tell_what_is_awaited(stage)
+            await self.until_the_claim_is_not(told)
+
+    async def expose(self, stage: StageSpec) -> None:
+        """Let the stage's users in, unless something has stopped the rollout since."""
+        progress = self.progress(stage)
+        while progress.exposed_at is None:
+            await self.until(lambda: True, Waits.NOTHING)
+            reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
+            order = self.exposure(stage, stage.tiers, stage.exposure, reason)
+            try:
+                before = await self.ask_feature(FeatureAct(feature=self.feature, expose=order))
+            except ActivityError:  # somebody else holds the feature
+                await self.until_instant(workflow.now() - self.state.shift + _LOOK_AGAIN, Waits.HOLD)
+                continue
+            progress.exposure_before = dict(before)
+            progress.exposed_at = workflow.now()
+            progress.shift_when_exposed = self.state.shift
+            self.tell_advanced(stage, reason)
+
+    async def bake(self, stage: StageSpec) -> Verdict:
+        """Watch the stage for its bake time, then hold its check against what was read."""
+        progress = self.progress(stage)
+        exposed_at = progress.exposed_at or workflow.now()
+        await self.until_instant(
+            exposed_at - progress.shift_when_exposed + stage.bake, Waits.BAKE
+        )
+        if stage.check is None:
+            return Verdict.PASS
+        measurement = Measurement(
+            pool=self.order.pool, check=stage.check, limit_s=self.order.reading_limit_s
+        )
+        return Verdict(await act("measure", measurement, summary=f"check {stage.name}"))
+
+    async def until_a_person_decides(self, stage: StageSpec) -> None:
+        """Wait for `promote` or `abort` after an inconclusive check."""
+        progress = self.progress(stage)
+        progress.verdict = Verdict.INCONCLUSIVE
+        self.tell("stage.inconclusive", stage, reason="its check could not be read")
+        await self.until(lambda: progress.verdict is Verdict.PASS, Waits.PERSON)
+        self.finish_stage(stage)
+
+    # What the steps do.
+
+    async def reserve(self, stage: StageSpec) -> None:
+        """Claim the stage's GPUs; asking again for the same claim changes nothing."""
+        wanted = Reservation(
+            claim_id=self.claim_id(stage), owner=workflow.info().workflow_id,
+            pool=self.order.pool, gpus=stage.reserve,
+            lead_p50_s=self.order.lead_p50_s, lead_p90_s=self.order.lead_p90_s,
+        )
+        found = await act(
+            "reserve", BudgetAct(gpu_type=self.order.gpu_type, reservation=wanted),
+            summary=f"reserve {stage.reserve} GPUs for {stage.name}",
+        )
+        self.state.claim = ClaimStatus.model_validate(found)
+
+    async def spend(self, stage: StageSpec) -> bool:
+        """Look again, just before opening: do ready replicas cover the reservation now?"""
+        await self.until(lambda: True, Waits.GPUS)
+        claim = self.state.claim
+        if claim is None:
+            return False
+        if claim.state is not ClaimState.SPENT and not claim.backed:
+            return False
+        spending = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage))
+        try:
+            found = await act("spend", spending, summary=f"open {stage.name} on ready GPUs")
+        except ActivityError:
+            return False
+        self.state.claim = ClaimStatus.model_validate(found)
+        return True
+
+    async def until_the_claim_is_not(self, told: ClaimStatus | None) -> None:
+        """Wait until the budget has said something new."""
+        await self.until(lambda: self.state.claim != told, Waits.GPUS)
+
+    async def tell_what_is_awaited(self, stage: StageSpec) -> None:
+        """Say what the stage lacks, and when that is expected."""
+        claim = self.state.claim
+        if claim is None:
+            return
+        lacks, forecast = what_is_awaited(claim), claim.forecast
+        self.tell("stage.waiting", stage, reason=lacks)
+        self.tell(
+            "stage.forecast", stage, reason=lacks,
+            p50=forecast.p50.isoformat() if forecast else None,
+            p90=forecast.p90.isoformat() if forecast else None,
+        )
+        await self.note(stage, lacks)
+
+    async def note(self, stage: StageSpec, waits_for: str) -> None:
+        """Let refusals say what the stage waits for."""
+        opens = self.state.claim.forecast if self.state.claim else None
+        note = WaitingNote(stage=stage.name, tiers=stage.tiers, waits_for=waits_for, opens=opens)
+        await self.ask_feature(FeatureAct(feature=self.feature, note=note))
+
+    async def step_back(self) -> None:
+        """Take the open stage's users out again, give its GPUs back, and end."""
+        self.state.phase = RolloutPhase.ABORTED
+        stage = next(s for s in self.order.spec.stages if s.name == self.state.stage)
+        reason = self.state.abort.reason if self.state.abort else "its check failed"
+        for tier, share in self.progress(stage).exposure_before.items():
+            back = self.exposure(stage, (tier,), share, f"taken back: {reason}")
+            await self.ask_feature(FeatureAct(feature=self.feature, expose=back))
+        if stage.reserve:
+            released = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage))
+            await act("release", released, summary=f"give {stage.reserve} GPUs back")
+        self.tell("rollout.aborted", stage, reason=reason)
+        self.describe()
+
+    def finish_stage(self, stage: StageSpec) -> None:
+        """Remember that the stage is done, so that a continued run goes on behind it."""
+        progress = self.progress(stage)
+        progress.verdict, progress.baked_at = Verdict.PASS, workflow.now()
+        self.state.claim = None
+        self.tell("stage.baked", stage, reason="it baked and its check passed")
+        self.describe()
+
+    def fail(self, stage: StageSpec) -> None:
+        """Leave the story: a check failed."""
+        self.progress(stage).verdict = Verdict.FAIL
+        self.tell("stage.failed", stage, reason="its check failed")
+        raise Aborted
+
+    def finish(self) -> None:
+        """Every stage is open and baked."""
+        self.state.phase = RolloutPhase.FINISHED
+        self.state.waits = Waits.NOTHING
+        self.outbox.tell(
+            "rollout.finished", subject=self.subject, feature=self.feature,
+            reason="every stage is open and baked",
+        )
+        self.describe()
+
+    async def ask_feature(self, asked: FeatureAct) -> dict[str, float]:
+        """Have the feature do something; raises ActivityError where it refuses."""
+        wanted = asked.expose or asked.note or asked.hold or asked.release
+        summary = "" if wanted is None else getattr(wanted, "reason", "") or "note what it waits for"
+        return dict(await act("ask_feature", asked, summary=summary) or {})
+
+    def exposure(
+        self, stage: StageSpec, tiers: tuple[str, ...], share: float, reason: str
+    ) -> ExposeOrder:
+        """Write the order that sets tiers to a share; its id makes it happen once."""
+        order_id = f"{self.claim_id(stage)}/{','.join(tiers)}@{share}"
+        return ExposeOrder(
+            order_id=order_id, stage=stage.name, tiers=tiers, share=share, reason=reason
+        )
+
+    def claim_id(self, stage: StageSpec) -> str:
+        """Name the stage's claim: the same for every run of one rollout, and for no other."""
+        return f"{self.subject}/{workflow.info().first_execution_run_id[:8]}/{stage.name}"
+
+    def progress(self, stage: StageSpec) -> StageProgress:
+        """Return what is remembered of a stage."""
+        return self.state.progress.setdefault(stage.name, StageProgress())
+
+    @property
+    def feature(self) -> str:
+        """The feature that is rolled out."""
+        return self.order.spec.feature
+
+    # What it tells and shows.
+
+    def tell(self, event_type: str, stage: StageSpec, **data: str | float | bool | None) -> None:
+        """Tell what became of a stage."""
+        self.outbox.tell(
+            event_type, subject=self.subject, feature=self.feature, stage=stage.name,
+            tier=",".join(stage.tiers), pool=self.order.pool, **data,
+        )
+
+    def tell_advanced(self, stage: StageSpec, reason: str) -> None:
+        """Tell that a stage opened, with the GPUs that covered it at that instant."""
+        claim = self.state.claim
+        self.tell(
+            "stage.advanced", stage, reason=reason, after=stage.exposure, reserve=stage.reserve,
+            ready_gpus=claim.ready_gpus if claim else None,
+            in_use_gpus=claim.in_use_gpus if claim else None,
+        )
+        self.describe()
+
+    def describe(self) -> None:
+        """Show in the Temporal UI where the rollout stands and who can act."""
+        show_rollout(self.order, self.state)
+
+    # What people and the budget may say, beside what steers every plan.
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the rollout has ended."""
+        return self.state.phase is not RolloutPhase.RUNNING
+
+    @workflow.update
+    def approve(self, approval: Approval) -> None:
+        """Approve a stage in the name of the role that must."""
+        progress = self.state.progress.setdefault(approval.stage, StageProgress())
+        progress.approved_by = approval.by
+        stage = next(s for s in self.order.spec.stages if s.name == approval.stage)
+        self.tell("stage.approved", stage, by=approval.by, role=approval.role,
+                  reason=approval.reason or f"approved by {approval.by}")
+        self.describe()
+
+    @approve.validator
+    def _may_approve(self, approval: Approval) -> None:
+        self._refuse_when_over("approve")
+        known = {stage.name: stage for stage in self.order.spec.stages}
+        stage = known.get(approval.stage)
+        if stage is None:
+            message = f'{self.subject}: no stage "{approval.stage}". It has {", ".join(known)}.'
+            raise refuse(message)
+        if stage.approval is None:
+            raise refuse(f'stage "{stage.name}": it needs no approval.')
+        if stage.approval != approval.role:
+            message = f'stage "{stage.name}": {stage.approval} approves it, not {approval.role}.'
+            raise refuse(message)
+        if self.progress(stage).approved_by is not None:
+            raise refuse(f'stage "{stage.name}": {self.progress(stage).approved_by} did already.')
+
+    @workflow.update
+    def promote(self, order: Act) -> None:
+        """Take an inconclusive check as passed, on a person's word."""
+        self.state.progress[self.state.stage].verdict = Verdict.PASS
+        self.outbox.tell("stage.promoted", subject=self.subject, stage=self.state.stage,
+                         by=order.by, reason=order.reason)
+
+    @promote.validator
+    def _may_promote(self, order: Act) -> None:
+        if self.state.waits is not Waits.PERSON:
+            raise refuse(f"{self.subject}: no check waits for a person, so nothing to promote.")
+
+    @workflow.signal
+    def claim_changed(self, status: ClaimStatus) -> None:
+        """Hear from the budget how the open claim stands."""
+        if self.state.claim is not None and self.state.claim.claim_id == status.claim_id:
+            self.state.claim = status
+
+    @workflow.query(name="order")
+    def current_order(self) -> RolloutOrder:
+        """Return what the rollout was started with."""
+        return self.order
+
+    @workflow.query
+    def current(self) -> RolloutState:
+        """Return where the rollout stands."""
+        return self.state
+
+    async def place_hold(self, order: HoldOrder) -> None:
+        """Have the feature say why nobody else gets in."""
+        await self.ask_feature(FeatureAct(feature=self.feature, hold=order))
+
+    async def lift_hold(self, order: HoldOrder) -> None:
+        """Let the feature grow again."""
+        await self.ask_feature(FeatureAct(feature=self.feature, release=order))

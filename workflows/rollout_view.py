@@ -1,0 +1,77 @@
+"""What people see of a rollout: in the Temporal UI, and in its reasons."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from tidegate.messages.budget import ClaimStatus
+    from tidegate.messages.rollout import RolloutOrder, RolloutState, Waits
+    from tidegate.plans import StageSpec
+    from tidegate.quantities import format_share
+    from tidegate.rules.ledger import ClaimState
+    from workflows.visibility import show
+
+
+def what_is_awaited(claim: ClaimStatus) -> str:
+    """Say what a claim lacks, in GPUs and dates."""
+    if claim.installed_gpus is None:
+        return f"{claim.gpus} GPUs; nobody has counted what is installed"
+    if claim.state is ClaimState.WAITING:
+        return (
+            f"{claim.gpus} GPUs: {claim.unclaimed_gpus} of {claim.installed_gpus} are unclaimed, "
+            f"those inside need {claim.in_use_gpus}"
+        )
+    return (
+        f"{claim.gpus} GPUs ready on top of the {claim.in_use_gpus} in use; "
+        f"{claim.ready_gpus} are ready"
+    )
+
+
+def show_rollout(order: RolloutOrder, state: RolloutState) -> None:
+    """Update search attributes and the current details."""
+    waits = "hold" if state.hold else "pause" if state.paused else str(state.waits)
+    show(
+        kind="rollout", state=str(state.phase), feature=order.spec.feature,
+        waiting_for=waits, owner=order.spec.owner,
+    )
+    rows = [_row(stage, state) for stage in order.spec.stages]
+    workflow.set_current_details(
+        "\n".join([
+            f"Stage **{state.stage}** waits for **{waits}**. {_next_step(order, state)}", "",
+            "| stage | tiers | exposure | GPUs | approved by | open since | verdict |",
+            "|---|---|---|---|---|---|---|", *rows,
+        ])
+    )
+
+
+def _row(stage: StageSpec, state: RolloutState) -> str:
+    progress = state.progress.get(stage.name)
+    approved = progress.approved_by if progress else None
+    approval = approved or (f"needs {stage.approval}" if stage.approval else "not needed")
+    opened = f"{progress.exposed_at:%F %T}" if progress and progress.exposed_at else ""
+    verdict = str(progress.verdict) if progress and progress.verdict else ""
+    cells = [
+        stage.name, ", ".join(stage.tiers), format_share(stage.exposure), str(stage.reserve),
+        approval, opened, verdict,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _next_step(order: RolloutOrder, state: RolloutState) -> str:
+    name, stage = order.name, state.stage
+    if state.hold is not None:
+        role = state.hold.role
+        return f"{role} holds it: {state.hold.reason}. `tidegate release {name} --role {role}`"
+    if state.paused is not None:
+        return f"{state.paused.by} paused it. `tidegate resume {name}`"
+    match state.waits:
+        case Waits.APPROVAL:
+            needed = next(s.approval for s in order.spec.stages if s.name == stage)
+            return f"`tidegate approve {name} {stage} --role {needed}`"
+        case Waits.PERSON:
+            return f"Its check was inconclusive. `tidegate promote {name}` or `tidegate abort`"
+        case Waits.GPUS if state.claim is not None:
+            forecast = state.claim.forecast
+            when = f"{forecast.p50:%F %T} to {forecast.p90:%F %T}" if forecast else "unknown"
+            return f"It lacks {what_is_awaited(state.claim)}. Expected: {when}"
+        case _:
+            return ""

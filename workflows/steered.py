@@ -1,0 +1,178 @@
+"""A plan that people steer: pause, resume, hold, release, abort, and time that stands still."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from tidegate.messages.common import Act
+    from tidegate.messages.feature import Hold, HoldOrder
+    from tidegate.messages.rollout import SteeredState, Waits
+    from workflows.outbox import Outbox
+    from workflows.refusal import refuse
+
+
+class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
+    """A person, or a failed check, ended the plan."""
+
+
+class Steered:
+    """The base of plans; subclasses say what they tell, show and do about a hold."""
+
+    state: SteeredState
+    outbox: Outbox
+    subject: str
+
+    def describe(self) -> None:
+        """Show in the Temporal UI where the plan stands."""
+        raise NotImplementedError
+
+    async def place_hold(self, order: HoldOrder) -> None:
+        """Do what a hold means beyond stopping this plan."""
+        raise NotImplementedError
+
+    async def lift_hold(self, order: HoldOrder) -> None:
+        """Undo what placing the hold did."""
+        raise NotImplementedError
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to steer."""
+        raise NotImplementedError
+
+    # Time, which stands still while somebody has stopped the plan.
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a pause or a hold has stopped the plan."""
+        return self.state.paused is not None or self.state.hold is not None
+
+    async def until(self, condition: Callable[[], bool], waits: Waits) -> None:
+        """Wait for a condition and for nobody to have stopped the plan; an abort leaves."""
+        self.show_waiting(waits)
+        await workflow.wait_condition(
+            lambda: self.state.abort is not None or (condition() and not self.is_stopped)
+        )
+        if self.state.abort is not None:
+            raise Aborted
+
+    async def until_instant(self, planned_at: datetime, waits: Waits) -> None:
+        """Wait for an instant of the plan, moved by all pauses and holds so far and to come."""
+        while True:
+            await self.until(lambda: True, waits)
+            due_at = planned_at + self.state.shift
+            left = due_at - workflow.now()
+            if left <= timedelta():
+                return
+            try:
+                await workflow.wait_condition(
+                    lambda: self.is_stopped or self.state.abort is not None,
+                    timeout=left, timeout_summary=f"{waits} until {due_at:%F %T}",
+                )
+            except TimeoutError:
+                continue
+
+    def show_waiting(self, waits: Waits) -> None:
+        """Remember and show what is awaited."""
+        if waits is not self.state.waits:
+            self.state.waits = waits
+            self.describe()
+
+    # What people may say. Validators refuse what makes no sense, and then nothing is recorded.
+
+    @workflow.update
+    def pause(self, order: Act) -> None:
+        """Stop the plan until it is resumed; everything later moves by as much."""
+        self.state.paused = order
+        self._stop_the_clock()
+        self._tell("plan.paused", order)
+
+    @pause.validator
+    def _may_pause(self, order: Act) -> None:
+        self._refuse_when_over("pause")
+        if self.state.paused is not None:
+            message = f"{self.subject}: {self.state.paused.by} has paused it already. Resume it."
+            raise refuse(message)
+
+    @workflow.update
+    def resume(self, order: Act) -> None:
+        """Go on after a pause; a hold, if there is one, still stops the plan."""
+        self.state.paused = None
+        self._let_the_clock_run()
+        self._tell("plan.resumed", order)
+
+    @resume.validator
+    def _may_resume(self, order: Act) -> None:
+        self._refuse_when_over("resume")
+        if self.state.paused is None:
+            raise refuse(f"{self.subject}: it is not paused, so there is nothing to resume.")
+
+    @workflow.update
+    async def hold(self, order: HoldOrder) -> None:
+        """Stop further exposure at once, in the name of a role."""
+        self.state.hold = Hold(
+            role=order.role, by=order.by, reason=order.reason, since=workflow.now()
+        )
+        self._stop_the_clock()
+        self._tell("plan.held", order, role=order.role)
+        await self.place_hold(order)
+
+    @hold.validator
+    def _may_hold(self, order: HoldOrder) -> None:
+        self._refuse_when_over("hold")
+        held = self.state.hold
+        if held is not None:
+            message = f"{self.subject}: {held.role} holds it already: {held.reason}."
+            raise refuse(message)
+        if not order.reason:
+            raise refuse('hold: "reason" is missing. Say why, so that others can act on it.')
+
+    @workflow.update
+    async def release(self, order: HoldOrder) -> None:
+        """Lift a hold; only the role that placed it may."""
+        self.state.hold = None
+        self._let_the_clock_run()
+        self._tell("plan.released", order, role=order.role)
+        await self.lift_hold(order)
+
+    @release.validator
+    def _may_release(self, order: HoldOrder) -> None:
+        held = self.state.hold
+        if held is None:
+            raise refuse(f"{self.subject}: nobody holds it, so there is nothing to release.")
+        if held.role != order.role:
+            message = f"{self.subject}: {held.role} holds it, so only {held.role} releases it."
+            raise refuse(message)
+
+    @workflow.update
+    def abort(self, order: Act) -> None:
+        """End the plan; what is not finished is taken back."""
+        self.state.abort = order
+
+    @abort.validator
+    def _may_abort(self, order: Act) -> None:
+        self._refuse_when_over("abort")
+        if self.state.abort is not None:
+            raise refuse(f"{self.subject}: {self.state.abort.by} has aborted it already.")
+        if not order.reason:
+            raise refuse('abort: "reason" is missing. Say why, for those who read it later.')
+
+    def _refuse_when_over(self, verb: str) -> None:
+        if self.is_over:
+            raise refuse(f"{self.subject}: it is over, so there is nothing to {verb}.")
+
+    def _stop_the_clock(self) -> None:
+        if self.state.stopped_at is None:
+            self.state.stopped_at = workflow.now()
+
+    def _let_the_clock_run(self) -> None:
+        if not self.is_stopped and self.state.stopped_at is not None:
+            self.state.shift += workflow.now() - self.state.stopped_at
+            self.state.stopped_at = None
+
+    def _tell(self, event_type: str, order: Act, **data: str) -> None:
+        self.outbox.tell(
+            event_type, subject=self.subject, by=order.by, reason=order.reason, **data
+        )
+        self.describe()
