@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from tidegate.quantities import (
     Duration,
+    Instant,
     PositiveDuration,
     PositiveShare,
     Share,
@@ -117,8 +117,8 @@ class Arrival(Spec):
 
     name: Name
     gpus: int = Field(ge=1)
-    at: AwareDatetime
-    latest: AwareDatetime
+    at: Instant
+    latest: Instant
 
     @field_validator("latest")
     @classmethod

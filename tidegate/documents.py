@@ -41,7 +41,7 @@ def read_documents(text: str, *, where: str) -> list[object]:
     Raises PlanError, which names the line that is not YAML.
     """
     try:
-        documents = yaml.load_all(text, Loader=_Strict)  # noqa: S506 - it is a SafeLoader
+        documents = yaml.load_all(text, Loader=_Strict)
         return [document for document in documents if document is not None]
     except yaml.YAMLError as error:
         message = f"{where}: {_problem(error)}, expected YAML. Mend that place."

@@ -1,17 +1,19 @@
 """Files of manifests, loaded whole: every mistake is told at once, and nothing is half taken."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar, cast
+from typing import Final, Generic, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, Name, PoolSpec, Spec, TierSpec
+from tidegate.documents import read_documents
 from tidegate.errors import PlanError
-from tidegate.plans import RolloutSpec
+from tidegate.mistakes import describe, nearest, shown
+from tidegate.plans import RolloutSpec, StageSpec, stage_mistakes
+from tidegate.quantities import AS_WRITTEN
+from tidegate.references import Written, dangling_names, shared_ranks, unreachable_reserves
 
 API_VERSION: Final = "tidegate.dev/v1"
 
@@ -70,124 +72,126 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
 }
 
 
-def load_manifests(path: Path) -> Manifests:
-    """Read a YAML file of manifests; raises PlanError with every mistake found."""
+def load_manifests(path: Path, *, before: Manifests | None = None) -> Manifests:
+    """Read a YAML file of manifests; as `parse_manifests`, and raises PlanError in the same way."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}). Check the path."
         raise PlanError(message, code="file") from error
-    return parse_manifests(text, where=path.name)
+    except UnicodeDecodeError as error:
+        message = f"{path}: got bytes that are no text, expected UTF-8. Save it as UTF-8."
+        raise PlanError(message, code="file") from error
+    return parse_manifests(text, where=path.name, before=before)
 
 
-def parse_manifests(text: str, *, where: str) -> Manifests:
-    """Read manifests from YAML text; `where` names it in messages. Raises PlanError."""
-    try:
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
-    except yaml.YAMLError as error:
-        message = f"{where}: not YAML: {error}. Mend the syntax."
-        raise PlanError(message, code="yaml") from error
-    found: dict[str, dict[str, Spec]] = {field: {} for field, _ in _KINDS.values()}
+def parse_manifests(text: str, *, where: str, before: Manifests | None = None) -> Manifests:
+    """Read manifests from YAML text; `where` names it in messages.
+
+    Given what was declared `before`, names that neither declares are mistakes too. Raises
+    PlanError with every mistake found, and then nothing is taken.
+    """
+    documents = read_documents(text, where=where)
     mistakes: list[str] = []
+    drafts: list[_Draft] = []
     if not documents:
         mistakes.append(f"{where}: got no manifest, expected at least one. Write a kind and spec.")
     for number, document in enumerate(documents, start=1):
-        mistakes.extend(_take(document, f"{where}[{number}]", found))
+        drafts.append(_read(document, f"{where}[{number}]"))
+        mistakes.extend(drafts[-1].mistakes)
+    mistakes.extend(_declared_twice(drafts))
+    found: dict[str, dict[str, Spec]] = {field: {} for field, _ in _KINDS.values()}
+    for draft in drafts:
+        if draft.taken is not None:
+            found[_KINDS[draft.written.kind][0]][draft.written.name] = draft.taken
+    declared = Manifests.model_validate(found)
+    if before is not None:
+        written = [draft.written for draft in drafts]
+        mistakes.extend(_crossed(declared.over(before), written, where))
     if mistakes:
         raise PlanError("\n".join(mistakes), code="manifest", mistakes=mistakes)
-    return Manifests.model_validate(found)
+    return declared
 
 
 def check_references(declared: Manifests, *, where: str) -> None:
-    """Raise PlanError for each name that nothing declares."""
-    mistakes = [
-        f'{where}: {path}: got "{name}", no {kind} has that name. {_nearest(name, known)}'
-        for path, kind, name, known in _references(declared)
-        if name not in known
+    """Raise PlanError for each name that nothing declares, and all that cannot stand together."""
+    written = [
+        Written(f'{where}: {kind} "{name}"', kind, name, spec.model_dump(by_alias=True))
+        for kind, (field, _) in _KINDS.items()
+        for name, spec in getattr(declared, field).items()
     ]
+    mistakes = _crossed(declared, written, where)
     if mistakes:
         raise PlanError("\n".join(mistakes), code="reference", mistakes=mistakes)
 
 
-def _take(document: object, where: str, found: dict[str, dict[str, Spec]]) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A manifest as written, and what could be taken of it."""
+
+    written: Written
+    taken: Spec | None
+    mistakes: tuple[str, ...]
+
+
+def _read(document: object, where: str) -> _Draft:
     if not isinstance(document, dict):
-        yield f"{where}: got {document!r}, expected a manifest with apiVersion, kind and spec."
-        return
+        expected = "expected a manifest. Write apiVersion, kind, metadata and spec."
+        mistake = f"{where}: got {shown(document)}, {expected}"
+        return _Draft(Written(where, "", "", None), None, (mistake,))
     kind = document.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        known = ", ".join(_KINDS)
-        yield f'{where}: kind: got "{kind}", expected one of {known}. {_nearest(kind, _KINDS)}'
-        return
-    field, spec_type = _KINDS[kind]
     metadata = document.get("metadata")
-    name = metadata.get("name", "?") if isinstance(metadata, dict) else "?"
-    title = f'{where}: {kind} "{name}"'
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        meant = nearest(kind, _KINDS)
+        hint = f'Did you mean "{meant}"?' if meant else "Write one of them."
+        mistake = f"{where}: kind: got {shown(kind)}, expected one of {', '.join(_KINDS)}. {hint}"
+        # Its name counts as declared, so that one misspelt kind is one mistake.
+        return _Draft(Written(where, meant or "", str(name or ""), None), None, (mistake,))
+    title = f'{where}: {kind} "{name or "?"}"'
+    written = Written(title, kind, str(name or ""), document.get("spec"))
+    _, spec_type = _KINDS[kind]
+    model = Manifest[spec_type]  # type: ignore[valid-type]
     try:
-        manifest = Manifest[spec_type].model_validate(document)  # type: ignore[valid-type]
+        manifest = model.model_validate(document, context=AS_WRITTEN)
     except ValidationError as error:
-        for details in error.errors():
-            yield from (f"{title}: {mistake}" for mistake in _mistakes(details, spec_type))
+        found = [*describe(error, model), *_between_stages(written)]
+        return _Draft(written, None, tuple(f"{title}: {line}" for line in dict.fromkeys(found)))
+    return _Draft(written, manifest.spec, ())
+
+
+def _between_stages(written: Written) -> Iterator[str]:
+    """Say what is wrong between those stages of a faulty plan that are right in themselves."""
+    if written.kind != "Rollout" or not isinstance(written.spec, dict):
         return
-    if manifest.metadata.name in found[field]:
-        yield f"{title}: declared twice, expected once. Drop one of the two."
-    found[field][manifest.metadata.name] = manifest.spec
+    stages: list[tuple[int, StageSpec]] = []
+    listed = written.spec.get("stages")
+    for i, stage in enumerate(listed if isinstance(listed, list) else ()):
+        try:
+            stages.append((i, StageSpec.model_validate(stage, context=AS_WRITTEN)))
+        except ValidationError:
+            continue  # told already
+    for line in stage_mistakes(stages):
+        yield f"spec.{line}"
 
 
-def _mistakes(details: ErrorDetails, spec_type: type[Spec]) -> Iterable[str]:
-    path = _path(details["loc"])
-    match details["type"]:
-        case "value_error":
-            message = str(details["ctx"]["error"])
-            if message.startswith("stages["):
-                return [f"{path}.{line}" for line in message.split("\n")]
-            return [f"{path}: got {_shown(details['input'])}, {message}."]
-        case "too_short" if details["input"]:
-            return []  # its items are wrong, and each of them says so itself
-        case "missing":
-            return [f"{path}: missing, expected a value. Add it."]
-        case "extra_forbidden":
-            near = _nearest(str(details["loc"][-1]), _field_names(spec_type))
-            return [f"{path}: no such field. {near}"]
-        case _:
-            expected = details["msg"].removeprefix("Input should be ")
-            return [f"{path}: got {_shown(details['input'])}, expected {expected}. Change it."]
+def _declared_twice(drafts: Iterable[_Draft]) -> Iterator[str]:
+    seen: set[tuple[str, str]] = set()
+    for written in (draft.written for draft in drafts):
+        if written.name and (written.kind, written.name) in seen:
+            yield f"{written.title}: got it twice, expected it once. Drop one of the two."
+        seen.add((written.kind, written.name))
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".")
-
-
-def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - one line
-
-
-def _nearest(name: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f'Did you mean "{near[0]}"?' if near else "Declare it, or correct the name."
-
-
-def _field_names(spec_type: type[BaseModel]) -> set[str]:
-    names: set[str] = set()
-    for field in spec_type.model_fields.values():
-        names.add(cast("str", field.alias))
-        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(inner, type) and issubclass(inner, Spec):
-                names |= _field_names(inner)
-    return names
-
-
-def _references(m: Manifests) -> Iterator[tuple[str, str, str, Iterable[str]]]:
-    for name, pool in m.pools.items():
-        yield f'Pool "{name}": spec.model', "Model", pool.model, m.models
-        yield f'Pool "{name}": spec.gpuType', "Budget", pool.gpu_type, m.budgets
-    for name, feature in m.features.items():
-        yield f'Feature "{name}": spec.pool', "Pool", feature.pool, m.pools
-    for name, rollout in m.rollouts.items():
-        yield f'Rollout "{name}": spec.feature', "Feature", rollout.feature, m.features
-        for i, stage in enumerate(rollout.stages):
-            for tier in stage.tiers:
-                yield f'Rollout "{name}": spec.stages[{i}].tiers', "Tier", tier, m.tiers
+def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> list[str]:
+    """Say what is wrong between manifests; a faulty one's name still counts as declared."""
+    manifests = list(written)
+    known = {
+        kind: {*getattr(declared, field), *(w.name for w in manifests if w.kind == kind)}
+        for kind, (field, _) in _KINDS.items()
+    }
+    fits = [
+        *shared_ranks(declared.tiers),
+        *unreachable_reserves(declared.rollouts, declared.features, declared.pools),
+    ]
+    return [*dangling_names(manifests, known), *(f"{where}: {line}" for line in fits)]

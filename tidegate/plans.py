@@ -1,12 +1,13 @@
 """What people want to happen: a rollout, stage by stage."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from tidegate.catalogue import Name, Spec
-from tidegate.quantities import Duration, PositiveDuration, Share, format_share
+from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
 
 
 class CheckSpec(Spec):
@@ -21,7 +22,7 @@ class StageSpec(Spec):
     name: Name
     tiers: tuple[Name, ...] = Field(min_length=1)
     exposure: Share = Field(default=1.0, description="The share of these tiers reached.")
-    starts_at: AwareDatetime | None = Field(
+    starts_at: Instant | None = Field(
         default=None, description="Not before this instant; by default after the stage before."
     )
     approval: Name | None = Field(default=None, description="The role that must approve.")
@@ -90,7 +91,7 @@ def _backward_steps(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
 
 
 def _backward_starts(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
-    latest: AwareDatetime | None = None
+    latest: datetime | None = None
     for i, stage in stages:
         if stage.starts_at is None:
             continue

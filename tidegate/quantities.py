@@ -1,14 +1,21 @@
 """Durations and shares, written as people write them: `36h`, `2.5%`."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    PlainSerializer,
+    ValidationInfo,
+)
 
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _PART: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*")
 _SHARE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHARE_DIGITS: Final = 5
 """Shares are exact to 0.001 %, which is 0.00001 of the whole."""
 _LONGEST_S: Final = 100 * 366 * 86_400.0
@@ -72,6 +79,13 @@ def _read_share(value: object, info: ValidationInfo) -> float:
     return parse_share(value)
 
 
+def _read_instant(value: object) -> object:
+    # Pydantic would take 20260304 for seconds since 1970, and open a stage at once.
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError('expected an instant with its zone. Write it like "2026-03-04T09:00:00Z"')
+
+
 def _some_time(duration: timedelta) -> timedelta:
     if duration <= timedelta():
         raise ValueError('expected more than 0s. Write a duration, such as "15s"')
@@ -91,6 +105,9 @@ Duration = Annotated[
 
 PositiveDuration = Annotated[Duration, AfterValidator(_some_time)]
 """A length of time that something is divided by or waits for: more than 0s."""
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_read_instant)]
+"""A moment with its time zone, as `2026-03-04T09:00:00Z`."""
 
 Share = Annotated[
     float, BeforeValidator(_read_share), PlainSerializer(format_share, return_type=str)
