@@ -1,1 +1,1 @@
-"""The loops that never end: readings, capacity, gate, publishing, recording, and the worker."""
+"""The loops that never end: each is a tick(now), each a process of its own."""

@@ -1,1 +1,1 @@
-"""The `tidegate` command."""
+"""The command line: what a product manager and an operator type."""

@@ -18,7 +18,7 @@ from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
 from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
-from tidegate.messages.rollout import Approval, RolloutOrder, RolloutState, rollout_id
+from tidegate.messages.rollout import Approval, RolloutOrder, rollout_id
 from tidegate.settings import TASK_QUEUE
 
 _DEADLINE: Final = timedelta(seconds=5)
@@ -95,7 +95,7 @@ class ControlPlane:
             found = await handle.describe(rpc_timeout=_DEADLINE)
             if found.status is not WorkflowExecutionStatus.RUNNING:
                 return None
-            return cast("RolloutOrder", await self._query(rollout_id(name), "order", RolloutOrder))
+            return await self.rollout_order(name)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
@@ -143,9 +143,9 @@ class ControlPlane:
         """Return a budget; None where there is none."""
         return await self._query(budget_id(gpu_type), "current", BudgetState)
 
-    async def rollout(self, name: str) -> RolloutState | None:
-        """Return where a rollout stands; None where there is none."""
-        return await self._query(rollout_id(name), "current", RolloutState)
+    async def rollout_order(self, name: str) -> RolloutOrder | None:
+        """Return a rollout's plan and where it stands; None where there is none."""
+        return await self._query(rollout_id(name), "current", RolloutOrder)
 
     async def _query(self, workflow_id: str, query: str, answer: type[T]) -> T | None:
         handle = self.client.get_workflow_handle(workflow_id)

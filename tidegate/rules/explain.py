@@ -32,9 +32,7 @@ class Shares:
                 return self.exposure > 0.0
             case Code.GATE_SHED:
                 return self.ceiling > 0.0
-            case (
-                Code.SURFACE_CLOSED | Code.FEATURE_UNKNOWN | Code.TIER_UNKNOWN | Code.INTENT_STALE
-            ):
+            case Code.SURFACE_CLOSED | Code.FEATURE_UNKNOWN | Code.TIER_UNKNOWN | Code.INTENT_STALE:
                 return False
             case _:
                 assert_never(code)

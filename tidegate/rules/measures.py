@@ -8,10 +8,12 @@ from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading
 def queue_wait(
     nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
 ) -> Reading:
-    """Mean queue wait of a pool's replicas in seconds, each weighing the same."""
-    return _over_engines(
-        "queue_wait", nodes, pool, lambda engine: engine.queue_wait_s, now=now, limit_s=limit_s
-    )
+    """Mean queue wait of a pool's replicas in seconds, each weighing the same.
+
+    A replica that started nothing since it was last asked waits 0 s if it reads that nobody
+    queues, and tells nothing if somebody does.
+    """
+    return _over_engines("queue_wait", nodes, pool, _wait_s, now=now, limit_s=limit_s)
 
 
 def kv_cache_use(
@@ -69,6 +71,26 @@ def demand_rps(
     return Reading("demand", total, max(now - g.at for g in heard), limit_s)
 
 
+def load(  # noqa: PLR0913 - what it is measured from, by keyword
+    nodes: Sequence[NodeReading],
+    gateways: Sequence[DemandReading],
+    pool: str,
+    capacity_rps: float,
+    *,
+    now: float,
+    limit_s: float,
+) -> Reading:
+    """Admitted requests a second over what the pool's serving replicas can do at full use.
+
+    Named `demand`, because it is absent where the demand is; also absent while nothing serves.
+    """
+    rate = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
+    serving = sum(1 for node in nodes for e in node.engines if _reads(e, pool, "running"))
+    if rate.value is None or serving == 0:
+        return Reading("demand", None, None, limit_s)
+    return Reading("demand", rate.value / (serving * capacity_rps), rate.age_s, limit_s)
+
+
 def offered(tier: TierDemand) -> float:
     """Requests that would be served, were there GPUs: admitted, and refused by the gate."""
     return tier.admitted_rps + tier.refused_by_gate_rps
@@ -77,6 +99,12 @@ def offered(tier: TierDemand) -> float:
 def admitted(tier: TierDemand) -> float:
     """Requests let through to the pool."""
     return tier.admitted_rps
+
+
+def _wait_s(engine: EngineReading) -> float | None:
+    if engine.queue_wait_s is None and engine.waiting == 0.0:
+        return 0.0
+    return engine.queue_wait_s
 
 
 def _over_engines(  # noqa: PLR0913 - keyword-only, and private

@@ -1,0 +1,120 @@
+"""Run one loop: `python -m controllers worker|agent|capacity|gate|publisher|recorder`."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+
+from tidegate.edges.redis import Redis
+from tidegate.errors import TidegateError
+from tidegate.settings import Settings
+
+# Each loop imports what it needs and no more: an agent must stay small.
+
+
+async def _worker(settings: Settings, redis: Redis) -> None:
+    from controllers.loop import until_stopped  # noqa: PLC0415
+    from controllers.worker import make_worker  # noqa: PLC0415
+    from tidegate.edges.temporal import connect  # noqa: PLC0415
+
+    plane = await connect(settings.temporal, settings.namespace)
+    async with make_worker(plane, redis):
+        await until_stopped()
+
+
+async def _agent(settings: Settings, redis: Redis) -> None:
+    from controllers.gpu_agent import GpuAgent  # noqa: PLC0415
+    from controllers.loop import run  # noqa: PLC0415
+    from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
+    from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
+    from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
+
+    async with LocalPools(settings.pools) as cluster, EngineMetrics() as engines:
+        nvml = NvmlReader(settings.nvml)
+        agent = GpuAgent(settings.node, redis, cluster, nvml, engines)
+        await run("agent", agent, period_s=1.0)
+
+
+async def _capacity(settings: Settings, redis: Redis) -> None:
+    from controllers.capacity import CapacityLoop  # noqa: PLC0415
+    from controllers.loop import run  # noqa: PLC0415
+    from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
+    from tidegate.edges.outbox import Outbox  # noqa: PLC0415
+    from tidegate.edges.temporal import connect  # noqa: PLC0415
+
+    path = settings.state / "capacity.outbox"
+    async with AsyncExitStack() as stack:
+        plane = await connect(settings.temporal, settings.namespace)
+        cluster = await stack.enter_async_context(LocalPools(settings.pools))
+        outbox = await stack.enter_async_context(Outbox(path, "/controllers/capacity", redis))
+        loop = CapacityLoop(redis, cluster, plane, outbox)
+        await run("capacity", loop, period_s=1.0, wake=loop.wake)
+
+
+async def _gate(settings: Settings, redis: Redis) -> None:
+    from controllers.gate import GateLoop  # noqa: PLC0415
+    from controllers.loop import run  # noqa: PLC0415
+    from tidegate.edges.outbox import Outbox  # noqa: PLC0415
+
+    async with Outbox(settings.state / "gate.outbox", "/controllers/gate", redis) as outbox:
+        await run("gate", GateLoop(redis, outbox), period_s=1.0)
+
+
+async def _publisher(settings: Settings, redis: Redis) -> None:
+    from controllers.loop import run  # noqa: PLC0415
+    from controllers.publisher import Publisher  # noqa: PLC0415
+    from tidegate.edges.temporal import connect  # noqa: PLC0415
+
+    plane = await connect(settings.temporal, settings.namespace)
+    publisher = Publisher(redis, plane)
+    await run("publisher", publisher, period_s=1.0, wake=publisher.wake)
+
+
+async def _recorder(settings: Settings, redis: Redis) -> None:
+    from controllers.loop import run  # noqa: PLC0415
+    from controllers.recorder import Recorder  # noqa: PLC0415
+    from tidegate.edges.record import Record  # noqa: PLC0415
+
+    async with Record(settings.record) as record:
+        recorder = Recorder(redis, record)
+        await run("recorder", recorder, period_s=1.0, wake=recorder.wake)
+
+
+LOOPS: Final[Mapping[str, Callable[[Settings, Redis], Awaitable[None]]]] = {
+    "worker": _worker,
+    "agent": _agent,
+    "capacity": _capacity,
+    "gate": _gate,
+    "publisher": _publisher,
+    "recorder": _recorder,
+}
+
+
+async def _main(name: str) -> None:
+    settings = Settings.from_environment(os.environ)
+    async with Redis(settings.redis) as redis:
+        await redis.ping()
+        await LOOPS[name](settings, redis)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the loop that is named; returns the exit code."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    if len(arguments) != 1 or arguments[0] not in LOOPS:
+        sys.stderr.write(f"usage: python -m controllers {'|'.join(LOOPS)}\n")
+        return 2
+    try:
+        asyncio.run(_main(arguments[0]))
+    except TidegateError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""The gate loop: about once a second, how far each pool's gate is open for each tier."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from tidegate.edges.outbox import Outbox
+from tidegate.edges.redis import Redis
+from tidegate.readings import DemandReading, NodeReading, Reading
+from tidegate.rules import measures
+from tidegate.rules.gate import GateDecision, Move, Pressure, decide_gate, weigh
+from tidegate.snapshot import (
+    GatePart,
+    PoolIntent,
+    Snapshot,
+    gate_part,
+    next_version,
+)
+
+LIVES_S: Final = 10.0
+"""A gate that is not renewed falls back to the smaller of itself and the safe share."""
+
+
+class GateLoop:
+    """The only writer of the gate parts; whoever starts anew takes up the newest echo."""
+
+    def __init__(self, redis: Redis, outbox: Outbox) -> None:
+        self._redis = redis
+        self._outbox = outbox
+        self._told_missing: dict[str, bool] = {}
+
+    async def tick(self, now: float) -> None:
+        """Decide each pool's gate and publish it."""
+        snapshot = await self._redis.snapshot()
+        nodes, gateways = await self._redis.readings()
+        if snapshot.intent is not None:
+            for name, pool in snapshot.intent.pools.items():
+                last = _newest(name, snapshot, gateways)
+                pressure = weigh_pool(name, pool, nodes, gateways, now)
+                decision = decide_gate(pressure, last, snapshot.intent.tiers, pool, now)
+                await self._act(name, pool, decision, last, now)
+                await self._tell(name, decision, last, now)
+        await self._outbox.tick(datetime.fromtimestamp(now, UTC))
+
+    async def _act(
+        self, name: str, pool: PoolIntent, decision: GateDecision, last: GatePart | None, now: float
+    ) -> None:
+        part = GatePart(
+            pool=name,
+            version=next_version(now, last.version if last else 0),
+            issued_at=now,
+            expires_at=now + LIVES_S,
+            state=decision.state,
+            stale=decision.stale,
+            openness=decision.openness,
+            ceilings=decision.ceilings,
+            moved_at=decision.moved_at,
+            reason=decision.reason,
+            retry_after_s=decision.retry_after_s,
+            safe_share=pool.safe_share,
+        )
+        await self._redis.publish(part)
+
+    async def _tell(
+        self, name: str, decision: GateDecision, last: GatePart | None, now: float
+    ) -> None:
+        news = decision.move not in {Move.STAYED, Move.HELD}
+        if decision.move is Move.HELD:
+            news = not self._told_missing.get(name, False)
+        self._told_missing[name] = decision.move is Move.HELD
+        if not news:
+            return
+        lowest = min(decision.ceilings.values(), default=1.0)
+        await self._outbox.tell(
+            f"gate.{decision.move}",
+            subject=f"pool/{name}",
+            at=datetime.fromtimestamp(now, UTC),
+            pool=name,
+            before=None if last is None else last.openness,
+            after=decision.openness,
+            lowest_ceiling=lowest,
+            state=str(decision.state),
+            pressure=decision.pressure.worst,
+            pressed_by=decision.pressure.by,
+            reason=decision.reason,
+        )
+
+
+def weigh_pool(
+    name: str,
+    pool: PoolIntent,
+    nodes: Sequence[NodeReading],
+    gateways: Sequence[DemandReading],
+    now: float,
+) -> Pressure:
+    """Weigh a pool's queue wait, load and KV-cache use, each over its own limit."""
+    limit_s = pool.reading_limit_s
+    load = measures.load(nodes, gateways, name, pool.capacity_rps, now=now, limit_s=limit_s)
+    wait = measures.queue_wait(nodes, name, now=now, limit_s=limit_s)
+    kv_cache = measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s)
+    duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
+    read: list[tuple[Reading, float]] = [
+        (wait, pool.queue_wait_target_s),
+        (load, 1.0),
+        (kv_cache, 0.95),
+    ]
+    if "gpu_utilisation" in pool.required_readings:
+        # A duty cycle says that a kernel ran, not that the card was full: it may be asked for,
+        # and presses only where it is.
+        read.append((duty, 1.0))
+    return weigh(read, pool.required_readings)
+
+
+def _newest(
+    name: str, snapshot: Snapshot, gateways: Sequence[DemandReading]
+) -> GatePart | None:
+    """Return the newest state of a gate that Redis or any gateway still holds."""
+    held = [snapshot.gates[name]] if name in snapshot.gates else []
+    held += [
+        GatePart.model_validate_json(gateway.gates[name])
+        for gateway in gateways
+        if name in gateway.gates
+    ]
+    newest = max(held, key=lambda part: part.version, default=None)
+    if newest is None:
+        return None
+    seen = max([g.seen.get(gate_part(name), 0) for g in gateways] + [newest.version])
+    return newest.model_copy(update={"version": seen})

@@ -1,0 +1,79 @@
+"""How a loop runs: tick, then wait for an event, with a period as the backstop."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from tidegate.errors import Unavailable
+
+log = structlog.get_logger()
+
+
+class Controller(Protocol):
+    """A loop: observe, decide, act, at an instant that is given."""
+
+    async def tick(self, now: float) -> object:
+        """Do one round at `now`, in seconds since the epoch; raises Unavailable."""
+        ...
+
+
+async def run(
+    name: str,
+    controller: Controller,
+    *,
+    period_s: float,
+    wake: Callable[[float], Awaitable[object]] | None = None,
+) -> None:
+    """Tick until told to stop; `wake(wait_s)` returns early when something has happened.
+
+    What cannot be reached is logged when it goes and when it comes back, and tried again.
+    """
+    stopping = _stops_on_signals()
+    reachable = True
+    while not stopping.is_set():
+        began = time.monotonic()
+        try:
+            await controller.tick(time.time())
+            if not reachable:
+                log.info("loop.recovered", loop=name)
+            reachable = True
+        except Unavailable as error:
+            if reachable:
+                log.warning("loop.held", loop=name, code=error.code, reason=str(error))
+            reachable = False
+        left_s = max(0.01, period_s - (time.monotonic() - began))
+        await _either(stopping, left_s, wake if reachable else None)
+
+
+async def _either(
+    stopping: asyncio.Event, wait_s: float, wake: Callable[[float], Awaitable[object]] | None
+) -> None:
+    waits: set[asyncio.Task[object]] = {asyncio.create_task(stopping.wait())}
+    if wake is not None:
+        waits.add(asyncio.ensure_future(wake(wait_s)))
+    _, pending = await asyncio.wait(
+        waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+    )
+    for task in pending:
+        task.cancel()
+    for task in waits:
+        with contextlib.suppress(asyncio.CancelledError, Unavailable):
+            await task
+
+
+async def until_stopped() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    await _stops_on_signals().wait()
+
+
+def _stops_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping

@@ -1,0 +1,87 @@
+"""The publisher: asks the entities what people decided, and publishes it as one part."""
+
+from typing import Final
+
+from tidegate.edges.redis import Redis
+from tidegate.edges.temporal import ControlPlane
+from tidegate.rules.intent import compile_intent
+from tidegate.rules.ledger import Ledger
+from tidegate.snapshot import INTENT, IntentPart, next_version
+
+ASK_EVERY_S: Final = 5.0
+"""Everybody is asked this often, whether or not an event said that something changed."""
+RENEW_EVERY_S: Final = 5.0
+LIVES_S: Final = 60.0
+"""A part says for how long it may be relied on."""
+_NUDGES: Final = ("catalogue.", "feature.", "claim.", "supply.")
+
+
+class Publisher:
+    """The only writer of the intent part."""
+
+    def __init__(self, redis: Redis, plane: ControlPlane) -> None:
+        self._redis = redis
+        self._plane = plane
+        self._heard = "0"
+        self._asked_at = 0.0
+        self._intent: IntentPart | None = None
+
+    async def wake(self, wait_s: float) -> None:
+        """Return when an event is there to be heard, at the latest after `wait_s`."""
+        await self._redis.events(after=self._heard, wait_s=wait_s)
+
+    async def tick(self, now: float) -> None:
+        """Publish the intent where it changed, is about to expire, or was lost."""
+        nudged = await self._was_nudged()
+        snapshot = await self._redis.snapshot()
+        lost = snapshot.intent is None and self._intent is not None
+        if lost and self._intent is not None:
+            await self._publish(self._intent, now)  # at once; what has changed since follows
+        if nudged or lost or now - self._asked_at >= ASK_EVERY_S:
+            intent = await self._ask()
+            self._asked_at = now
+            if intent is not None and self._is_due(intent, now):
+                await self._publish(intent, now)
+
+    def _is_due(self, intent: IntentPart, now: float) -> bool:
+        held = self._intent
+        if held is None or now - held.issued_at >= RENEW_EVERY_S:
+            return True
+        unstamped = {"version": 0, "issued_at": 0.0, "expires_at": 0.0}
+        return held.model_copy(update=unstamped) != intent
+
+    async def _was_nudged(self) -> bool:
+        nudged = False
+        while (heard := await self._redis.events(after=self._heard)).after != self._heard:
+            self._heard = heard.after
+            nudged = nudged or any(event.type.startswith(_NUDGES) for event in heard.events)
+        return nudged
+
+    async def _ask(self) -> IntentPart | None:
+        catalogue = await self._plane.catalogue()
+        if catalogue is None:
+            return None
+        declared = catalogue.declared
+        features = {name: await self._plane.feature(name) for name in declared.features}
+        budgets = {name: await self._plane.budget(name) for name in declared.budgets}
+        return compile_intent(
+            declared,
+            {name: state for name, state in features.items() if state is not None},
+            {name: Ledger() if b is None else b.ledger for name, b in budgets.items()},
+        )
+
+    async def _publish(self, intent: IntentPart, now: float) -> None:
+        _, gateways = await self._redis.readings()
+        held = (await self._redis.snapshot()).intent
+        seen = max(
+            [gateway.seen.get(INTENT, 0) for gateway in gateways]
+            + [part.version for part in (held, self._intent) if part is not None],
+            default=0,
+        )
+        part = intent.model_copy(
+            update={
+                "version": next_version(now, seen), "issued_at": now, "expires_at": now + LIVES_S,
+            }
+        )
+        if await self._redis.publish(part):
+            self._intent = part

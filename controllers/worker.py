@@ -1,0 +1,49 @@
+"""The worker: hosts the workflows, and the acts that they ask for."""
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.announce import Announce
+from activities.expose import AskFeature
+from activities.measure import Measure
+from activities.reserve import Reserve
+from tidegate.edges.redis import Redis
+from tidegate.edges.temporal import ControlPlane
+from tidegate.settings import TASK_QUEUE
+from workflows.budget import Budget
+from workflows.catalogue import Catalogue
+from workflows.feature import Feature
+from workflows.rollout import Rollout
+
+WORKFLOWS: Final = (Budget, Catalogue, Feature, Rollout)
+
+_STICKY: Final = timedelta(seconds=1)
+"""What a killed worker had in its cache is given to another after this."""
+
+_SANDBOX: Final = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("tidegate", "pydantic")
+)
+
+
+def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
+    """Build a worker for every workflow and activity; run it with `async with`."""
+    reserve, measure = Reserve(plane), Measure(redis)
+    return Worker(
+        plane.client,
+        task_queue=TASK_QUEUE,
+        workflows=list(WORKFLOWS),
+        activities=[
+            Announce(redis).announce,
+            AskFeature(plane).ask_feature,
+            reserve.reserve,
+            reserve.spend,
+            reserve.release,
+            measure.measure,
+        ],
+        workflow_runner=_SANDBOX,
+        sticky_queue_schedule_to_start_timeout=_STICKY,
+        graceful_shutdown_timeout=timedelta(seconds=2),
+    )

@@ -1,0 +1,56 @@
+"""Applying manifests: checked whole before anything is changed, then declared in order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidegate.edges.temporal import ControlPlane
+from tidegate.manifests import Manifests, check_references, load_manifests
+from tidegate.messages.catalogue import Declaration
+from tidegate.messages.rollout import RolloutOrder
+from tidegate.plans import RolloutSpec
+
+
+async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
+    """Apply a file; returns a line for each thing declared.
+
+    Raises PlanError with every mistake, and then nothing has changed; Refused where a running
+    plan stands against it.
+    """
+    declared = load_manifests(path)
+    catalogue = await plane.catalogue()
+    known = catalogue.declared if catalogue is not None else Manifests()
+    whole = declared.over(known)
+    check_references(whole, where=path.name)
+    fields = {name: getattr(declared, name) for name in Manifests.model_fields}
+    version = await plane.declare(Declaration(by=by, **fields))
+    for name, budget in declared.budgets.items():
+        await plane.declare_budget(name, budget)
+    for name, feature in declared.features.items():
+        await plane.declare_feature(name, feature)
+    lines = list(_applied(declared, version))
+    for name, rollout in declared.rollouts.items():
+        started = await plane.start_rollout(order_for(name, rollout, whole))
+        lines.append(f"rollout/{name} {'started' if started else 'runs already, unchanged'}")
+    return lines
+
+
+def order_for(name: str, rollout: RolloutSpec, declared: Manifests) -> RolloutOrder:
+    """Write what a rollout is started with, from its plan and its feature's pool."""
+    pool_name = declared.features[rollout.feature].pool
+    pool = declared.pools[pool_name]
+    return RolloutOrder(
+        name=name,
+        spec=rollout,
+        pool=pool_name,
+        gpu_type=pool.gpu_type,
+        lead_p50_s=pool.cold_start.p50.total_seconds(),
+        lead_p90_s=pool.cold_start.p90.total_seconds(),
+        reading_limit_s=pool.reading_limit.total_seconds(),
+    )
+
+
+def _applied(declared: Manifests, version: int) -> Iterator[str]:
+    for field in ("tiers", "models", "budgets", "pools", "features"):
+        for name in getattr(declared, field):
+            yield f"{field.removesuffix('s')}/{name} applied"
+    yield f"catalogue is at version {version}"

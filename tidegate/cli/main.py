@@ -1,0 +1,173 @@
+"""The commands of `tidegate`."""
+
+import asyncio
+import getpass
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from tidegate.errors import Broken, PlanError, Refused, TidegateError, Unavailable
+from tidegate.settings import Settings
+
+if TYPE_CHECKING:
+    from tidegate.edges.temporal import ControlPlane
+
+app: Final = typer.Typer(
+    help="Who may use what, when, and on how many GPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_CODES: Final = ((PlanError, 2), (Refused, 3), (Unavailable, 4), (Broken, 5))
+"""What a script can tell apart: the plan is wrong, a rule said no, nobody answered, a defect."""
+
+Rollout = Annotated[str, typer.Argument(help="The rollout's name.")]
+Reason = Annotated[str, typer.Option(help="Why; others will read it.")]
+By = Annotated[str, typer.Option("--by", help="Who asks; by default who is logged in.")]
+Role = Annotated[str, typer.Option(help="The role that this is done in the name of.")]
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", help="A YAML file of manifests.")],
+    by: By = "",
+) -> None:
+    """Declare what a file holds and start its rollouts; a mistake changes nothing."""
+    from tidegate.cli.applying import apply_file  # noqa: PLC0415 - help must not wait for it
+
+    _run(lambda plane: apply_file(plane, file, by or _me()))
+
+
+@app.command()
+def status(name: Annotated[str, typer.Argument(help="A rollout; by default all.")] = "") -> None:
+    """Show where rollouts and features stand, and what they wait for."""
+    from tidegate.cli.status import tell_status  # noqa: PLC0415
+
+    _run(lambda plane: tell_status(plane, name))
+
+
+@app.command()
+def approve(
+    rollout: Rollout,
+    stage: Annotated[str, typer.Argument(help="The stage to approve.")],
+    role: Role,
+    by: By = "",
+    reason: Reason = "",
+) -> None:
+    """Approve a stage in the name of a role."""
+    from tidegate.messages.rollout import Approval  # noqa: PLC0415
+
+    approval = Approval(by=by or _me(), reason=reason, stage=stage, role=role)
+    _do(lambda plane: plane.approve(rollout, approval), f"{rollout}: {stage} is approved")
+
+
+@app.command()
+def pause(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
+    """Stop a rollout; everything later moves by as long as it lasts."""
+    _steer(rollout, "pause", by, reason, "is paused")
+
+
+@app.command()
+def resume(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
+    """Go on with a paused rollout."""
+    _steer(rollout, "resume", by, reason, "goes on")
+
+
+@app.command()
+def promote(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
+    """Take an inconclusive check as passed."""
+    _steer(rollout, "promote", by, reason, "goes on")
+
+
+@app.command()
+def abort(rollout: Rollout, reason: Reason, by: By = "") -> None:
+    """End a rollout; the stage that is open and not baked is taken back."""
+    _steer(rollout, "abort", by, reason, "is ending")
+
+
+@app.command()
+def hold(rollout: Rollout, role: Role, reason: Reason, by: By = "") -> None:
+    """Stop further exposure at once, in the name of a role."""
+    _hold(rollout, "hold", role, by, reason, f"is held by {role}")
+
+
+@app.command()
+def release(rollout: Rollout, role: Role, reason: Reason = "", by: By = "") -> None:
+    """Lift a hold; only the role that placed it may."""
+    _hold(rollout, "release", role, by, reason, "is released")
+
+
+@app.command()
+def why(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    feature: Annotated[str, typer.Argument(help="The feature.")],
+    tier: Annotated[str, typer.Option(help="The user's tier.")],
+    surface: Annotated[str, typer.Option(help="Where it is used.")] = "api",
+) -> None:
+    """Say whether a user may use a feature now, from what, and what would make it yes."""
+    from tidegate.cli.asking import ask_why  # noqa: PLC0415
+
+    asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
+    _print(lambda: ask_why(_settings().gateway, asked))
+
+
+def _steer(rollout: str, verb: str, by: str, reason: str, done: str) -> None:
+    from tidegate.messages.common import Act  # noqa: PLC0415
+
+    order = Act(by=by or _me(), reason=reason)
+    _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
+
+
+def _hold(rollout: str, verb: str, role: str, by: str, reason: str, done: str) -> None:  # noqa: PLR0917
+    from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
+
+    order = HoldOrder(by=by or _me(), reason=reason, role=role)
+    _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
+
+
+def _do(act: "Callable[[ControlPlane], Awaitable[None]]", done: str) -> None:
+    async def told(plane: "ControlPlane") -> list[str]:
+        await act(plane)
+        return [done]
+
+    _run(told)
+
+
+def _run(act: "Callable[[ControlPlane], Awaitable[Iterable[str]]]") -> None:
+    async def connected() -> Iterable[str]:
+        from tidegate.edges.temporal import connect  # noqa: PLC0415
+
+        settings = _settings()
+        return await act(await connect(settings.temporal, settings.namespace))
+
+    _print(connected)
+
+
+def _print(act: Callable[[], Awaitable[Iterable[str]]]) -> None:
+    async def awaited() -> Iterable[str]:
+        return await act()
+
+    try:
+        for line in asyncio.run(awaited()):
+            typer.echo(line)
+    except TidegateError as error:
+        lines = error.mistakes if isinstance(error, PlanError) else (str(error),)
+        for line in lines:
+            typer.echo(line, err=True)
+        code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+        raise typer.Exit(code) from None
+
+
+def _settings() -> Settings:
+    return Settings.from_environment(os.environ)
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,72 @@
+"""What the entities hold, compiled into the intent that gateways and controllers read."""
+
+from collections.abc import Mapping
+
+from tidegate.catalogue import PoolSpec
+from tidegate.manifests import Manifests
+from tidegate.messages.feature import FeatureState
+from tidegate.rules.ledger import Ledger, ceiling_gpus, floor_gpus
+from tidegate.snapshot import FeatureIntent, IntentPart, PoolIntent, TierPolicy
+
+
+def compile_intent(
+    declared: Manifests,
+    features: Mapping[str, FeatureState],
+    ledgers: Mapping[str, Ledger],
+) -> IntentPart:
+    """Build the intent, unversioned; a pool whose budget is unknown may not grow."""
+    return IntentPart(
+        version=0,
+        issued_at=0.0,
+        expires_at=0.0,
+        tiers={
+            name: TierPolicy(rank=tier.rank, gated=tier.gated)
+            for name, tier in declared.tiers.items()
+        },
+        features={
+            name: intent
+            for name, state in features.items()
+            if (intent := _feature(state)) is not None
+        },
+        pools={
+            name: _pool(name, pool, ledgers.get(pool.gpu_type, Ledger()))
+            for name, pool in declared.pools.items()
+        },
+    )
+
+
+def _feature(state: FeatureState) -> FeatureIntent | None:
+    if state.spec is None:
+        return None
+    hold = state.hold
+    return FeatureIntent(
+        pool=state.spec.pool,
+        surfaces=state.spec.surfaces,
+        exposure=state.exposure,
+        opens={tier: note.opens for tier, note in state.notes.items()},
+        waits_for={tier: note.waits_for for tier, note in state.notes.items()},
+        held_because=f"{hold.role}: {hold.reason}" if hold else None,
+        on_stale=state.spec.on_stale,
+    )
+
+
+def _pool(name: str, pool: PoolSpec, ledger: Ledger) -> PoolIntent:
+    return PoolIntent(
+        model=pool.model,
+        gpu_type=pool.gpu_type,
+        gpus_per_replica=pool.gpus_per_replica,
+        capacity_rps=pool.capacity_rps,
+        target_utilisation=pool.target_utilisation,
+        queue_wait_target_s=pool.queue_wait_target.total_seconds(),
+        min_replicas=pool.min_replicas,
+        max_replicas=pool.max_replicas,
+        required_readings=pool.required_readings,
+        reading_limit_s=pool.reading_limit.total_seconds(),
+        actuation_lag_s=pool.actuation_lag.total_seconds(),
+        cold_start_p50_s=pool.cold_start.p50.total_seconds(),
+        cold_start_p90_s=pool.cold_start.p90.total_seconds(),
+        scale_down_window_s=pool.scale_down_window.total_seconds(),
+        safe_share=pool.safe_share,
+        floor_gpus=floor_gpus(ledger, name),
+        ceiling_gpus=ceiling_gpus(ledger, name),
+    )
