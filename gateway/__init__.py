@@ -1,1 +1,1 @@
-"""The requests' face: fast answers from a local snapshot, with no right to change intent."""
+"""The requests' face: may this user use this now; fast, and with no right to change intent."""

@@ -1,0 +1,161 @@
+"""`python -m gateway --port P`: one gateway, a process of its own."""
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+import uvloop
+
+from gateway.admit import AdmitHandler
+from gateway.app import App
+from gateway.demand_meter import DemandMeter, DemandPublisher
+from gateway.evaluate import Evaluator
+from gateway.follower import Follower
+from gateway.health import HealthHandler
+from gateway.holding import SnapshotHolder
+from gateway.ofrep import FLAGS_PATH, OfrepHandler
+from gateway.stored import SnapshotFile
+from gateway.tally import Tally
+from gateway.why import WhyHandler
+from tidegate.edges.redis import Redis
+from tidegate.errors import PlanError, Unavailable
+from tidegate.settings import Settings
+
+_log = structlog.get_logger("gateway")
+
+HOST: Final = "127.0.0.1"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_KEEP_ALIVE_S: Final = 65
+"""Longer than the idle time of common proxies and clients, so that they hang up, and not we."""
+_DRAIN_S: Final = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes; returns the exit code."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        settings = Settings.from_environment(os.environ)
+        arguments = _parse(argv, urlsplit(settings.gateway).port or 80)
+        listener = _listen(arguments.port)
+    except (PlanError, Unavailable) as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 1
+    port = listener.getsockname()[1]
+    name = arguments.name or f"{settings.node}-{port}"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, name, listener))
+    return 0
+
+
+async def _serve(settings: Settings, name: str, listener: socket.socket) -> None:
+    holder, tally = SnapshotHolder(), Tally()
+    evaluator = Evaluator(holder, tally, time.time)
+    async with Redis(settings.redis) as redis:
+        follower = Follower(redis, holder, SnapshotFile(settings.state / f"gateway-{name}.json"))
+        meter = DemandMeter(name, tally, taken_s=time.monotonic())
+        publisher = DemandPublisher(redis, holder, meter)
+        health = HealthHandler(evaluator, follower, tally, publisher)
+        server = uvicorn.Server(_config(_app(evaluator, health)))
+        follower.start_from_disk()
+        _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
+        # The server takes the signals, drains, and raises them again when it is done.
+        signal.signal(signal.SIGTERM, _ignore)
+        signal.signal(signal.SIGINT, _ignore)
+        async with asyncio.TaskGroup() as loops:
+            tasks = [loops.create_task(follower.run()), loops.create_task(publisher.run())]
+            await server.serve(sockets=[listener])
+            for task in tasks:
+                task.cancel()
+    _log.info("gateway.stopped", name=name)
+
+
+def _app(evaluator: Evaluator, health: HealthHandler) -> App:
+    ofrep = OfrepHandler(evaluator)
+    return App(
+        {
+            ("POST", "/v1/admit"): AdmitHandler(evaluator),
+            ("GET", "/v1/why"): WhyHandler(evaluator),
+            ("POST", FLAGS_PATH): ofrep.all,
+            ("GET", "/healthz"): health.alive,
+            ("GET", "/readyz"): health.ready,
+            ("GET", "/metrics"): health.metrics,
+        },
+        one_flag=ofrep.one,
+    )
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+
+
+def _parse(argv: Sequence[str] | None, default_port: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
+    parser.add_argument(
+        "--port", type=_port, default=default_port, help="port on 127.0.0.1; 0 takes a free one"
+    )
+    parser.add_argument(
+        "--name", type=_name, help="name in readings and of the saved snapshot; NODE-PORT if none"
+    )
+    return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:  # noqa: PLR2004 - the largest there is
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a port from 0 to 65535")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected letters, digits, dot, - and _")
+    return text
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"port {port} on {HOST} cannot be used ({error.strerror}). Stop what listens there, "
+            f"or give another with --port or TIDEGATE_GATEWAY=http://{HOST}:PORT.",
+            code="port-busy",
+        ) from error
+    return listener
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _ignore(_: int, __: FrameType | None) -> None:
+    """Swallow a signal that the server has dealt with already."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

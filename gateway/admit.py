@@ -1,0 +1,99 @@
+"""The admission check: whether a request's work may begin now."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.evaluate import Evaluator
+from gateway.questions import Malformed, read_object, read_question
+from gateway.replies import Reply, Request, json_reply, problem, retry_after
+from tidegate.rules.decision import Code, Outcome, Question
+from tidegate.rules.explain import UNKNOWN, rfc3339
+from tidegate.rules.retry import come_back_in_s
+from tidegate.snapshot import DateRange
+
+NOT_READY_RETRY_S: Final = 2.0
+
+_STATUS: Final[Mapping[Code, int]] = {
+    Code.ALLOWED: 200,
+    # 429 and not 503: GPUs are contended and this tier is rationed, while the service is well. A
+    # 503 would make balancers and breakers take a healthy gateway out for paying tiers too.
+    Code.GATE_SHED: 429,
+    Code.NOT_EXPOSED: 403,
+    Code.SURFACE_CLOSED: 403,
+    Code.INTENT_STALE: 403,
+    Code.TIER_UNKNOWN: 403,
+    Code.FEATURE_UNKNOWN: 404,
+}
+
+
+class AdmitHandler:
+    """Serves `POST /v1/admit`."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    def __call__(self, request: Request) -> Reply:
+        """Answer allowed, or refuse with a problem document that says why and until when."""
+        try:
+            question = read_question(read_object(request.body))
+        except Malformed as error:
+            return malformed(error)
+        held = self._evaluator.held()
+        if not held.is_ready:
+            return not_ready(question.user)
+        outcome = self._evaluator.admit(held, question, self._evaluator.now())
+        return _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+
+
+def malformed(error: Malformed) -> Reply:
+    """Name every field that is wrong, what was got and what was expected."""
+    errors = [{"field": m.field, "got": m.got, "expected": m.expected} for m in error.wrong]
+    return problem(400, error.code, str(error), {"errors": errors})
+
+
+def not_ready(user: str) -> Reply:
+    """Say that nothing is known yet, which is neither a yes nor a no."""
+    return problem(
+        503,
+        "not-ready",
+        "this gateway has not heard a snapshot yet",
+        None,
+        retry_after(come_back_in_s(NOT_READY_RETRY_S, user, 0)),
+    )
+
+
+def opens_as_json(opens: DateRange | None) -> object:
+    """Write when something opens as a range, or as "unknown"."""
+    return UNKNOWN if opens is None else {"p50": rfc3339(opens.p50), "p90": rfc3339(opens.p90)}
+
+
+def _allow(outcome: Outcome) -> Reply:
+    return json_reply(
+        200,
+        {
+            "allowed": True,
+            "code": outcome.code,
+            "reason": outcome.reason,
+            "feature": outcome.feature,
+            "tier": outcome.tier,
+            "pool": outcome.pool,
+            "version": outcome.version,
+        },
+    )
+
+
+def _refuse(outcome: Outcome, question: Question) -> Reply:
+    more: dict[str, object] = {
+        "allowed": False,
+        "feature": outcome.feature,
+        "tier": question.tier,
+        "pool": outcome.pool,
+        "version": outcome.version,
+    }
+    if outcome.code is Code.NOT_EXPOSED:
+        more["opens"] = opens_as_json(outcome.opens)
+    headers = []
+    if outcome.retry_after_s is not None:
+        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
+        headers.append(retry_after(wait_s))
+    return problem(_STATUS[outcome.code], outcome.code, outcome.reason, more, *headers)

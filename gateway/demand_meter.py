@@ -1,0 +1,94 @@
+"""Measuring what is asked for and what was turned away, and publishing it once a second."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.holding import SnapshotHolder
+from gateway.tally import Kind, Tally
+from tidegate.edges.redis import Redis, as_json
+from tidegate.errors import Unavailable
+from tidegate.readings import DemandReading, TierDemand
+from tidegate.rules.decision import Code
+from tidegate.snapshot import Snapshot
+
+PERIOD_S: Final = 1.0
+WINDOW_S: Final = 2.0
+"""Rates are means over about this long: since the newest sample at least as old, give or take."""
+_SLACK_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    taken_s: float
+    counts: Counter[Kind]
+
+
+class DemandMeter:
+    """Turns counts into rates over a sliding window; `taken_s` is of a monotonic clock."""
+
+    def __init__(self, gateway: str, tally: Tally, *, taken_s: float) -> None:
+        self._gateway = gateway
+        self._tally = tally
+        self._samples: deque[_Sample] = deque([_Sample(taken_s, Counter(tally.counts))])
+
+    def tick(self, snapshot: Snapshot, *, at: float, taken_s: float) -> DemandReading:
+        """Take a sample and return the rates since the window began, with the snapshot held.
+
+        `at` is in seconds since the epoch. Every tier of the catalogue is there for every pool
+        that a feature uses: where nobody asked, a true zero.
+        """
+        self._samples.append(_Sample(taken_s, Counter(self._tally.counts)))
+        while self._samples[1].taken_s <= taken_s - WINDOW_S + _SLACK_S:
+            self._samples.popleft()
+        first, last = self._samples[0], self._samples[-1]
+        elapsed_s = max(last.taken_s - first.taken_s, _SLACK_S)
+
+        def rps(pool: str, tier: str, code: Code) -> float:
+            kind = Kind(pool, tier, code)
+            return (last.counts[kind] - first.counts[kind]) / elapsed_s
+
+        intent = snapshot.intent
+        tiers = () if intent is None else tuple(intent.tiers)
+        pools = () if intent is None else sorted({f.pool for f in intent.features.values()})
+        return DemandReading(
+            gateway=self._gateway,
+            at=at,
+            demand={
+                pool: {
+                    tier: TierDemand(
+                        admitted_rps=rps(pool, tier, Code.ALLOWED),
+                        refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
+                        not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
+                    )
+                    for tier in tiers
+                }
+                for pool in pools
+            },
+            seen=snapshot.versions(),
+            gates={pool: as_json(gate) for pool, gate in snapshot.gates.items()},
+        )
+
+
+class DemandPublisher:
+    """Publishes a reading each period; one that cannot be published is dropped, never queued."""
+
+    def __init__(self, redis: Redis, holder: SnapshotHolder, meter: DemandMeter) -> None:
+        self._redis = redis
+        self._holder = holder
+        self._meter = meter
+        self.dropped = 0
+
+    async def run(self) -> None:
+        """Measure and publish until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            reading = self._meter.tick(
+                self._holder.now_held.snapshot, at=time.time(), taken_s=time.monotonic()
+            )
+            try:
+                await self._redis.publish_reading(reading)
+            except Unavailable:
+                self.dropped += 1  # the follower tells that Redis is lost
