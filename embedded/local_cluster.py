@@ -226,7 +226,7 @@ class LocalCluster:
 
     def _new_pool(self, name: str, spec: LocalPoolSpec, replicas: int) -> _Pool:
         # A pool's cold starts are the same in every run, whatever other pools do.
-        generator = random.Random(f"{self._seed} {name}")  # noqa: S311 - a simulation
+        generator = random.Random(f"{self._seed} {name}")
         return _Pool(spec, replicas, generator)
 
     def _keep_asked_for(self) -> None:

@@ -13,8 +13,8 @@ from typing import Final, assert_never
 from embedded.ports import LOOPBACK, require_free
 from embedded.processes import Supervisor
 from tidegate.errors import Unavailable
+from tidegate.settings import variable
 
-PORT_SETTING: Final = "TIDEGATE_REDIS_PORT"
 _VERSION: Final = re.compile(r"v=(\d+\.\d+\.\d+)")
 _VERSION_WITHIN_S: Final = 5.0
 
@@ -72,7 +72,7 @@ async def start_redis(supervisor: Supervisor, server: RedisServer, state_dir: Pa
 
     Raises Unavailable when the port is busy or the server does not come up.
     """
-    require_free(server.port, PORT_SETTING)
+    require_free(server.port, variable("redis"))
     argv = server.argv(state_dir)
     await supervisor.start("redis", argv, ready=server.is_ready, restarts=True)
 

@@ -12,9 +12,7 @@ from embedded.ports import LOOPBACK, require_free
 from embedded.processes import Supervisor
 from embedded.readiness import serves_http
 from tidegate.errors import Unavailable
-
-PORT_SETTING: Final = "TIDEGATE_TEMPORAL_PORT"
-UI_PORT_SETTING: Final = "TIDEGATE_TEMPORAL_UI_PORT"
+from tidegate.settings import variable
 
 SEARCH_ATTRIBUTES: Final = (
     "TidegateKind",
@@ -84,8 +82,8 @@ async def start_temporal(supervisor: Supervisor, server: TemporalDevServer) -> N
     Raises Unavailable when it is not installed, when a port is busy or when it does not come up.
     """
     argv = server.argv()
-    require_free(server.port, PORT_SETTING)
-    require_free(server.ui_port, UI_PORT_SETTING)
+    require_free(server.port, variable("temporal"))
+    require_free(server.ui_port, variable("temporal_ui"))
     await supervisor.start(
         "temporal", argv, ready=server.is_ready, ready_within_s=30.0, restarts=True
     )

@@ -1,0 +1,209 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded.gpu_state import GpuState, write_count, write_gpu
+from embedded.nvml.build import STATE_SETTING, build
+from tests.debian import is_there, packages
+from tests.embedded.until import until
+from tests.house.checkout import ROOT
+from tidegate.edges.nvml import NvmlReader
+from tidegate.readings import Absent, GpuReading
+
+BUSY = GpuState.under(0.75, memory_share=0.5, pid=42)
+
+XID_OF_A_GPU_OFF_THE_BUS = 79
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("gcc", "libc6-dev"):
+        if not is_there(packages()[package]):
+            pytest.skip(f'Debian package "{package}" is missing: install it with apt-get')
+    built = build(tmp_path_factory.mktemp("cache"))
+    assert isinstance(built, Path), built
+    return built
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two busy cards, as files that a test may add words to."""
+    for index in range(2):
+        write_gpu(tmp_path, index, BUSY)
+    write_count(tmp_path, 2)
+    monkeypatch.setenv(STATE_SETTING, str(tmp_path))
+    return tmp_path
+
+
+def add(gpus: Path, index: int, words: str) -> None:
+    card = gpus / f"gpu-{index}"
+    card.write_text(f"{card.read_text().strip()} {words}\n")
+
+
+async def read(library: Path) -> tuple[GpuReading, ...]:
+    reading = await NvmlReader(library).read()
+    assert not isinstance(reading, Absent), reading
+    return reading
+
+
+@pytest.mark.usefixtures("gpus")
+async def test_the_real_binding_reads_every_card(library: Path) -> None:
+    first, second = await read(library)
+    assert first == GpuReading(
+        index=0,
+        uuid="GPU-00000000-0000-0000-0000-000000000000",
+        name="Tidegate stand-in GPU",
+        utilisation=0.75,
+        memory_used_bytes=40 * 1024**3,
+        memory_total_bytes=80 * 1024**3,
+        power_w=542.5,
+        temperature_c=66.0,
+    )
+    assert second.index == 1
+    assert second.uuid != first.uuid
+
+
+async def test_a_card_is_read_anew_each_time(library: Path, gpus: Path) -> None:
+    reader = NvmlReader(library)
+    await reader.read()
+    write_gpu(gpus, 0, GpuState.under(0.1, memory_share=0.0, pid=42))
+    write_count(gpus, 1)
+    reading = await reader.read()
+    assert isinstance(reading, tuple)
+    assert [card.utilisation for card in reading] == [0.1]
+
+
+async def test_a_lost_card_has_a_fault_and_the_others_are_read(library: Path, gpus: Path) -> None:
+    add(gpus, 0, "error=15")
+    lost, other = await read(library)
+    assert lost == GpuReading(index=0, fault="GPU_IS_LOST")
+    assert other.utilisation == 0.75
+
+
+async def test_what_a_card_lacks_is_none_and_never_zero(library: Path, gpus: Path) -> None:
+    (gpus / "gpu-0").write_text("utilisation_pct=0 ecc_errors=3\n")
+    card, _ = await read(library)
+    assert (card.utilisation, card.ecc_errors, card.fault) == (0.0, 3, None)
+    assert (card.memory_used_bytes, card.memory_total_bytes) == (None, None)
+    assert (card.power_w, card.temperature_c) == (None, None)
+
+
+async def test_a_partitioned_card_has_no_duty_cycle(library: Path, gpus: Path) -> None:
+    add(gpus, 1, "mig=1")
+    _, card = await read(library)
+    assert card.utilisation is None
+    assert card.memory_used_bytes == 40 * 1024**3
+
+
+async def test_a_driver_that_goes_and_comes_back_is_absent_meanwhile(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    assert isinstance(await reader.read(), tuple)
+    (gpus / "gpu-count").unlink()
+    assert await reader.read() == Absent("nvml: Driver Not Loaded (DRIVER_NOT_LOADED)")
+    write_count(gpus, 2)
+    assert isinstance(await reader.read(), tuple)
+
+
+async def test_a_driver_that_hangs_is_absent_after_a_second_and_read_again_when_it_answers(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    add(gpus, 0, "hang_ms=1200")
+    hung = Absent("nvml did not answer in 1 s")
+    assert await reader.read() == hung
+    write_gpu(gpus, 0, BUSY)
+
+    async def answers() -> bool:
+        return await reader.read() != hung
+
+    await until(answers)
+    assert isinstance(await reader.read(), tuple)
+
+
+def test_an_xid_is_told_once_as_an_event(library: Path, gpus: Path) -> None:
+    program = f"""
+import ctypes, pynvml
+ctypes.CDLL({str(library)!r}, mode=ctypes.RTLD_GLOBAL)
+pynvml.nvmlInit()
+events = pynvml.nvmlEventSetCreate()
+card = pynvml.nvmlDeviceGetHandleByIndex(1)
+pynvml.nvmlDeviceRegisterEvents(card, pynvml.nvmlEventTypeXidCriticalError, events)
+event = pynvml.nvmlEventSetWait_v2(events, 100)
+address = lambda pointer: ctypes.cast(pointer, ctypes.c_void_p).value
+print(event.eventData, address(event.device) == address(card))
+try:
+    pynvml.nvmlEventSetWait_v2(events, 20)
+except pynvml.NVMLError_Timeout:
+    print("once")
+pynvml.nvmlEventSetFree(events)
+print(pynvml.nvmlDeviceGetMigMode(card), pynvml.nvmlDeviceGetRemappedRows(card))
+print(pynvml.nvmlSystemGetDriverVersion())
+pynvml.nvmlShutdown()
+"""
+    add(gpus, 1, f"xid={XID_OF_A_GPU_OFF_THE_BUS} mig=0 remapped_rows=2")
+    told = run(program, **{STATE_SETTING: str(gpus)})
+    assert told.splitlines() == ["79 True", "once", "[0, 0] (0, 2, 0, 0)", "0.0-stand-in"]
+
+
+def test_without_a_library_there_is_no_reading_and_a_reason(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, pathlib
+from tidegate.edges.nvml import NvmlReader
+print(asyncio.run(NvmlReader(pathlib.Path({str(tmp_path / "none.so")!r})).read()))
+"""
+    told = run(program)
+    assert told.startswith("Absent(reason='nvml: ")
+    assert "none.so: cannot open shared object file" in told
+
+
+@pytest.mark.skipif(
+    any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has an NVIDIA card"
+)
+def test_a_machine_without_a_card_has_no_reading_and_a_reason() -> None:
+    program = "import asyncio; from tidegate.edges.nvml import NvmlReader; "
+    told = run(program + "print(asyncio.run(NvmlReader().read()))")
+    assert told.startswith("Absent(reason='nvml: ")
+
+
+def test_a_program_ends_though_the_driver_hangs(library: Path, gpus: Path) -> None:
+    add(gpus, 0, "hang_ms=60000")
+    program = f"""
+import asyncio, pathlib
+from tidegate.edges.nvml import NvmlReader
+print(asyncio.run(NvmlReader(pathlib.Path({str(library)!r})).read()))
+"""
+    assert "did not answer" in run(program, **{STATE_SETTING: str(gpus)})
+
+
+def test_the_stand_in_is_built_once(library: Path) -> None:
+    built_at = library.stat().st_mtime_ns
+    assert build(library.parents[2]) == library
+    assert library.stat().st_mtime_ns == built_at
+
+
+def test_without_a_compiler_the_stand_in_is_absent_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    built = build(tmp_path)
+    assert isinstance(built, Absent)
+    assert "Debian package: gcc" in built.reason
+
+
+def run(program: str, **environment: str) -> str:
+    """Run a program of its own: a process can load but one NVML."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    return ended.stdout.strip()
