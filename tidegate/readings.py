@@ -1,5 +1,6 @@
 """Measurements with their age: fresh, stale or absent, and never zero when absent."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,8 +34,11 @@ class Reading:
 
     @property
     def freshness(self) -> Freshness:
-        """FRESH up to `limit_s`, STALE beyond it, ABSENT without a value."""
+        """FRESH up to `limit_s`, STALE beyond it, ABSENT without a number and an age."""
         if self.value is None or self.age_s is None:
+            return Freshness.ABSENT
+        # NaN compares with nothing: as a pressure it would hide the others.
+        if not math.isfinite(self.value) or math.isnan(self.age_s):
             return Freshness.ABSENT
         return Freshness.FRESH if self.age_s <= self.limit_s else Freshness.STALE
 

@@ -1,16 +1,25 @@
 """Where the outside systems are: read once from the environment, with embedded defaults."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from tidegate.errors import PlanError
 
 TASK_QUEUE: Final = "tidegate"
 """The Temporal task queue that Tidegate's workers poll."""
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 class Settings(BaseModel):
@@ -32,11 +41,21 @@ class Settings(BaseModel):
         default=None, description="NVML library to load instead of the system's."
     )
 
+    @field_validator("temporal")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or "/" in host or not port.isdecimal():
+            raise ValueError('expected host:port. Write it like "127.0.0.1:7233"')
+        return value
+
     @field_validator("redis", "pools", "gateway", "console", "temporal_ui", "record")
     @classmethod
-    def _has_a_scheme(cls, value: str) -> str:
-        if not urlsplit(value).scheme:
-            raise ValueError('expected a URL, such as "redis://127.0.0.1:6379/0"')
+    def _is_a_url(cls, value: str, info: ValidationInfo) -> str:
+        example = cls.model_fields[str(info.field_name)].default
+        # "localhost:6379" has a scheme too, by the letter of RFC 3986, and no server behind it.
+        if not _SCHEME.match(value):
+            raise ValueError(f'expected a URL. Write it like "{example}"')
         return value
 
     @classmethod
@@ -51,7 +70,7 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             mistakes = [
-                f"{variable(str(e['loc'][0]))}: got {e['input']!r}, {e['msg']}"
+                f'{variable(str(e["loc"][0]))}: got "{e["input"]}", {e["ctx"]["error"]}.'
                 for e in error.errors()
             ]
             raise PlanError("\n".join(mistakes), code="settings", mistakes=mistakes) from error

@@ -1,5 +1,6 @@
 """When a waiting reservation is expected to be backed: a range of dates, or unknown."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from tidegate.rules.ledger import (
@@ -19,9 +20,9 @@ def forecast_backing(ledger: Ledger, claim: Claim, now: datetime) -> DateRange |
     """Say when ready replicas should cover this reservation; None where nothing tells.
 
     A granted claim waits for its cold start alone. A waiting one needs the first arrivals that
-    together bring what it, and those before it in the queue, lack; its p50 is when they are as
-    likely as not there plus the median cold start, its p90 when they are there nine times in ten
-    plus the slow one. An arrival past its `latest` tells nothing any more.
+    together bring what it, and those before it in the queue, lack; its p50 is when so many are as
+    likely as not there plus the median cold start, its p90 when so many are there nine times in
+    ten plus the slow one. An arrival past its `latest` tells nothing any more.
     """
     soonest, by = now, now
     if claim.state is ClaimState.WAITING:
@@ -50,14 +51,27 @@ def _arrivals_cover(
 ) -> tuple[datetime, datetime] | None:
     if lacking is None:
         return None
+    likely = [
+        (arrival.expected_at, arrival.expected_by, arrival.gpus)
+        for arrival in ledger.of(ClaimKind.ARRIVING)
+        if arrival.expected_at is not None
+        and arrival.expected_by is not None
+        and arrival.expected_by >= now
+    ]
+    # Each end by its own order: were both to follow `expected_at`, a delay that puts an arrival
+    # behind a surer one would make the p90 earlier.
+    soonest = _when_covered(((at, gpus) for at, _, gpus in likely), lacking, now)
+    by = _when_covered(((by, gpus) for _, by, gpus in likely), lacking, now)
+    return None if soonest is None or by is None else (soonest, by)
+
+
+def _when_covered(
+    arrivals: Iterable[tuple[datetime, int]], lacking: int, now: datetime
+) -> datetime | None:
     if lacking <= 0:
-        return now, now
-    soonest, by = now, now
-    for arrival in sorted(ledger.of(ClaimKind.ARRIVING), key=lambda c: (c.expected_at, c.id)):
-        if arrival.expected_at is None or arrival.expected_by is None or arrival.expected_by < now:
-            continue
-        soonest, by = max(soonest, arrival.expected_at), max(by, arrival.expected_by)
-        lacking -= arrival.gpus
+        return now
+    for at, gpus in sorted(arrivals):
+        lacking -= gpus
         if lacking <= 0:
-            return soonest, by
+            return max(now, at)
     return None

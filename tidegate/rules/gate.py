@@ -57,20 +57,20 @@ def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) ->
     """Find the worst of readings, each given with the limit at which it presses fully.
 
     A reading that is not fresh presses nothing; where it is required it is named in `missing`,
-    and the gate may not reopen.
+    and the gate may not reopen; so is a required one that was not given at all.
     """
     read = list(readings)
-    needed = set(required)
-    missing = tuple(
-        r for r, _ in read if r.name in needed and r.freshness is not Freshness.FRESH
-    )
+    needed = tuple(required)
+    given = {reading.name for reading, _ in read}
+    never_read = tuple(Reading(name, None, None, 0.0) for name in needed if name not in given)
+    missing = tuple(r for r, _ in read if r.name in needed and r.freshness is not Freshness.FRESH)
     pressures = [
         (value / limit, reading.name)
         for reading, limit in read
         if (value := reading.fresh_value) is not None
     ]
     worst, by = max(pressures, default=(None, "nothing"))
-    return Pressure(worst, by, missing)
+    return Pressure(worst, by, (*missing, *never_read))
 
 
 def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[str, float]:
@@ -79,8 +79,13 @@ def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[st
     Monotone by construction: a lower tier is open at all only where every higher one is open
     whole, and a tier that is not gated has no ceiling.
     """
-    gated = sorted((policy.rank, name) for name, policy in tiers.items() if policy.gated)
-    return {name: min(1.0, max(0.0, openness - i)) for i, (_, name) in enumerate(gated)}
+    return {name: min(1.0, max(0.0, openness - i)) for i, name in enumerate(_gated(tiers))}
+
+
+def _gated(tiers: Mapping[str, TierPolicy]) -> list[str]:
+    """Name the gated tiers, the best-ranked first."""
+    ranked = sorted((policy.rank, name) for name, policy in tiers.items() if policy.gated)
+    return [name for _, name in ranked]
 
 
 def decide_gate(
@@ -96,12 +101,13 @@ def decide_gate(
     that nobody remembers begins at the safe share of the lowest tier.
     """
     widest = widest_openness(tiers)
-    step = _step(pressure, last, pool, widest, now)
+    before = None if last is None else _carry_over(last, tiers)
+    step = _step(pressure, before, pool, widest, now)
     ceilings = derive_ceilings(step.openness, tiers)
     steps_left = (widest - step.openness) / RELAX_STEP
     return GateDecision(
         move=step.move,
-        state=_state(step, widest, ceilings, last),
+        state=_state(step, widest, ceilings, before),
         stale=bool(pressure.missing),
         openness=step.openness,
         ceilings=ceilings,
@@ -115,6 +121,23 @@ def decide_gate(
 def widest_openness(tiers: Mapping[str, TierPolicy]) -> float:
     """Openness at which every gated tier is open whole: their number."""
     return float(sum(policy.gated for policy in tiers.values()))
+
+
+def _carry_over(last: GatePart, tiers: Mapping[str, TierPolicy]) -> GatePart:
+    """Read a gate's openness against the tiers of today, so that a changed catalogue opens none.
+
+    Openness counts tiers: where one was added or dropped, the same number would mean another
+    share of each. A tier that the gate did not know yet was not held back by it.
+    """
+    if derive_ceilings(last.openness, tiers) == dict(last.ceilings):
+        return last
+    openness = 0.0
+    for name in _gated(tiers):
+        ceiling = last.ceilings.get(name, 1.0)
+        openness += ceiling
+        if ceiling < 1.0:
+            break
+    return last.model_copy(update={"openness": openness})
 
 
 _AT_REST: Final = frozenset({Move.STAYED, Move.HELD})
@@ -135,7 +158,7 @@ def _step(
         return _Step(Move.STARTED, safe, "nobody remembers this gate: it begins at the safe share")
     settling = now - last.moved_at < pool.actuation_lag_s
     worst = pressure.worst
-    openness = min(last.openness, widest)
+    openness = last.openness
     if worst is not None and worst >= ENTER_PRESSURE and openness > 0.0:
         if settling:
             return _Step(Move.STAYED, openness, last.reason)
@@ -160,6 +183,8 @@ def _state(
         return GateState.OPEN
     if step.move is Move.RELAXED:
         return GateState.REOPENING
+    if step.move in _AT_REST and last is not None and last.state is GateState.REOPENING:
+        return GateState.REOPENING  # a ramp goes on while it rests between two steps
     if any(ceiling == 0.0 for ceiling in ceilings.values()):
         return GateState.WAITLISTED
     if step.move in _AT_REST and last is not None:

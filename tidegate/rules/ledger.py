@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Self, assert_never
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 
 class ClaimKind(StrEnum):
@@ -45,6 +46,23 @@ class Claim(_Value):
     expected_at: AwareDatetime | None = None
     expected_by: AwareDatetime | None = None
     """For ARRIVING: as likely as not by the one, nine times in ten by the other."""
+
+    @model_validator(mode="after")
+    def _says_whose_or_when(self) -> Self:
+        match self.kind:
+            case ClaimKind.IN_USE | ClaimKind.RESERVED | ClaimKind.LENT:
+                # Without a pool nobody would hold them, and they could be granted again.
+                if self.pool is None:
+                    raise ValueError(f'claim "{self.id}": got no pool, expected one. Name it.')
+            case ClaimKind.ARRIVING:
+                if self.expected_at is None or self.expected_by is None:
+                    message = f'claim "{self.id}": got no dates, expected both. Give them.'
+                    raise ValueError(message)
+            case ClaimKind.SICK:
+                pass
+            case never:
+                assert_never(never)
+        return self
 
 
 class Ledger(_Value):
@@ -112,8 +130,10 @@ def settle(ledger: Ledger) -> Ledger:
     """Grant waiting reservations, first come first served, as far as unclaimed GPUs reach.
 
     The first that does not fit stops the queue, so that a large claim is not starved by small
-    ones behind it.
+    ones behind it. Nothing is granted where nobody has counted the GPUs.
     """
+    if usable_gpus(ledger) is None:
+        return ledger
     for claim in waiting(ledger):
         if claim.gpus > unclaimed_gpus(ledger):
             break
@@ -146,8 +166,12 @@ def is_backed(ledger: Ledger, claim: Claim) -> bool:
 
 
 def floor_gpus(ledger: Ledger, pool: str) -> int:
-    """GPUs to keep ready for a pool's stages, whatever the measured demand says."""
-    return _reserved(ledger, pool, ClaimState.SPENT) + granted_gpus(ledger, pool)
+    """GPUs to keep ready for a pool: what its users need, and what its stages were granted.
+
+    As many as `is_backed` asks for: were it less, a stage would wait for ever beside users who
+    need more than was reserved for them.
+    """
+    return in_use_gpus(ledger, pool) + granted_gpus(ledger, pool)
 
 
 def ceiling_gpus(ledger: Ledger, pool: str) -> int | None:
@@ -160,6 +184,4 @@ def ceiling_gpus(ledger: Ledger, pool: str) -> int | None:
 
 
 def _reserved(ledger: Ledger, pool: str, state: ClaimState) -> int:
-    return sum(
-        c.gpus for c in ledger.of(ClaimKind.RESERVED) if c.pool == pool and c.state is state
-    )
+    return sum(c.gpus for c in ledger.of(ClaimKind.RESERVED) if c.pool == pool and c.state is state)

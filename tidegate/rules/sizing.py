@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from tidegate.readings import Freshness, Reading
 from tidegate.snapshot import PoolIntent
@@ -56,6 +57,8 @@ class SizingDecision:
     limited_by: Limiter
     reason: str
     recent: tuple[Need, ...]
+    is_demand_known: bool
+    """Where it is not, `needed_replicas` is what was known last, or 0 where nothing ever was."""
 
 
 def gpus_for(forecast_rps: float, capacity_rps: float, target_utilisation: float) -> int:
@@ -70,28 +73,44 @@ def decide_replicas(
 
     Demand is sized at the target utilisation, a backlog to be worked off within
     BACKLOG_DRAIN_S. A smaller need waits until it is the largest of the scale-down window.
-    Reservations are added for stages about to open, by way of the floor. Nothing shrinks on
-    readings that are stale or absent.
+    Reservations are added for stages about to open, by way of the floor. Nothing shrinks, and
+    no need is forgotten, on readings that are stale or absent; a pool that is held so may stay
+    above its bounds, and never grows beyond them.
     """
-    missing = [r for r in seen.required if r.freshness is not Freshness.FRESH]
+    asked = dict.fromkeys((*seen.required, seen.demand_rps, seen.waiting))
+    missing = [r for r in asked if r.freshness is not Freshness.FRESH]
     demanded = _demanded(seen, pool)
-    kept = tuple(n for n in recent if now - n.at <= pool.scale_down_window_s)
+    kept = recent
     if demanded is not None:
-        kept = (*kept, Need(now, demanded))
+        within = (n for n in recent if now - n.at <= pool.scale_down_window_s)
+        kept = (*within, Need(now, demanded))
     needed = max((n.replicas for n in kept), default=0)
     wanted, limiter = needed, Limiter.DEMAND
-    if demanded is not None and demanded < needed:
+    if demanded is None:
+        limiter = Limiter.READINGS
+    elif demanded < needed:
         limiter = Limiter.SCALE_DOWN_WINDOW
     floor = math.ceil(pool.floor_gpus / pool.gpus_per_replica)
     if floor > wanted:
         wanted, limiter = floor, Limiter.RESERVATIONS
     if pool.min_replicas > wanted:
         wanted, limiter = pool.min_replicas, Limiter.MIN_REPLICAS
+    unbounded = wanted
     wanted, limiter = _within_bounds(wanted, limiter, seen, pool)
     if missing and wanted < seen.booked_replicas:
         wanted, limiter = seen.booked_replicas, Limiter.READINGS
-    reason = _reason(limiter, needed, floor, pool, missing)
-    return SizingDecision(wanted, needed, limiter, reason, kept)
+    sizes = _Sizes(demanded, needed, unbounded)
+    reason = _reason(limiter, sizes, pool, missing)
+    return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Replicas that a reason names: by demand now, by the window, and before any bound."""
+
+    demanded: int | None
+    needed: int
+    unbounded: int
 
 
 def _demanded(seen: PoolSeen, pool: PoolIntent) -> int | None:
@@ -115,23 +134,28 @@ def _within_bounds(
     return (affordable, Limiter.BUDGET) if wanted > affordable else (wanted, limiter)
 
 
-def _reason(
-    limiter: Limiter, needed: int, floor: int, pool: PoolIntent, missing: list[Reading]
-) -> str:
+def _reason(limiter: Limiter, sizes: _Sizes, pool: PoolIntent, missing: list[Reading]) -> str:
+    by_demand = "its demand is unknown"
+    if sizes.demanded is not None:
+        by_demand = f"demand needs {sizes.needed}"
     match limiter:
         case Limiter.DEMAND:
-            return f"demand needs {needed} replicas"
+            return f"demand needs {sizes.needed} replicas"
         case Limiter.RESERVATIONS:
-            return f"stages have reserved {floor} replicas, demand needs {needed}"
+            return f"stages have reserved {sizes.unbounded} replicas, {by_demand}"
         case Limiter.MIN_REPLICAS:
-            return f"never fewer than {pool.min_replicas} replicas"
+            return f"never fewer than {pool.min_replicas} replicas, {by_demand}"
         case Limiter.MAX_REPLICAS:
-            return f"never more than {pool.max_replicas} replicas, demand needs {needed}"
+            return f"{sizes.unbounded} replicas are needed, never more than {pool.max_replicas}"
         case Limiter.BUDGET:
-            return f"{max(needed, floor)} replicas are needed, GPUs for {pool.ceiling_gpus} exist"
+            allowed = f"the ledger allows {pool.ceiling_gpus} GPUs"
+            return f"{sizes.unbounded} replicas are needed, {allowed}"
         case Limiter.BUDGET_UNKNOWN:
             return "nobody has counted the GPUs yet, so nothing grows"
         case Limiter.SCALE_DOWN_WINDOW:
-            return f"needed {needed} replicas within the last {pool.scale_down_window_s:.0f} s"
+            window_s = pool.scale_down_window_s
+            return f"needed {sizes.needed} replicas within the last {window_s:.0f} s"
         case Limiter.READINGS:
             return "nothing is taken away: " + "; ".join(r.explain() for r in missing)
+        case never:
+            assert_never(never)
