@@ -19,8 +19,6 @@ from tidegate.errors import Unavailable
 
 pytestmark = pytest.mark.integration
 
-SERVICE_S = 0.2
-
 
 @dataclass(frozen=True)
 class Running:
@@ -48,7 +46,7 @@ async def replica(tmp_path: Path) -> AsyncIterator[Running]:
     url = f"http://{LOOPBACK}:{port}"
     argv = [sys.executable, "-m", "embedded.replica", "--pool", "image", "--name", "image-1"]
     argv += ["--port", str(port), "--gpu", "0,1", "--gpu-dir", str(tmp_path), "--slots", "2"]
-    argv += ["--cold-start-s", "0.3", "--service-s", str(SERVICE_S)]
+    argv += ["--cold-start-s", "0.3", "--service-s", "0.2"]
 
     async def answers() -> bool:
         async with http.get(f"{url}/health") as answer:
@@ -70,30 +68,36 @@ async def test_a_loading_replica_refuses_and_shows_no_metrics(replica: Running) 
 async def test_requests_beyond_the_slots_queue_and_every_metric_tells_it(replica: Running) -> None:
     await until(replica.is_ready)
     async with EngineMetrics() as metrics, asyncio.TaskGroup() as asking:
-        before = await metrics.scrape(replica.target)
-        assert (before.running, before.waiting, before.requests_total) == (0, 0, 0)
-        requests = [asking.create_task(replica.ask({"work": 1.0})) for _ in range(4)]
 
-        async def two_run_and_two_wait() -> bool:
+        async def shows(running: int, waiting: int, kv_cache_use: float) -> bool:
             reading = await metrics.scrape(replica.target)
-            return (reading.running, reading.waiting, reading.kv_cache_use) == (2, 2, 0.8)
+            assert reading.kv_cache_use is not None
+            is_as_full = abs(reading.kv_cache_use - kv_cache_use) < 1e-9
+            return (reading.running, reading.waiting, is_as_full) == (running, waiting, True)
 
-        await until(two_run_and_two_wait, within_s=SERVICE_S)
+        assert await shows(0, 0, 0.0)
+        requests = [asking.create_task(replica.ask({"work": 4})) for _ in range(2)]
+        await until(lambda: shows(2, 0, 1.0))
+        requests += [asking.create_task(replica.ask({"work": 1})) for _ in range(2)]
+        await until(lambda: shows(2, 2, 1.0))
         answers = [(await request)[1] for request in requests]
         after = await metrics.scrape(replica.target)
     assert {answer["replica"] for answer in answers} == {"image-1"}
-    assert sorted(answer["queue_wait_s"] > 0.1 for answer in answers) == [False, False, True, True]
-    assert {answer["service_s"] for answer in answers} == {0.2, 0.21}
+    assert [answer["queue_wait_s"] > 0 for answer in answers] == [False, False, True, True]
+    assert {answer["service_s"] for answer in answers[:2]} == {0.8, 0.84}
+    assert after.queue_wait_s is not None
+    assert after.queue_wait_s > 0
     assert after.requests_total == 4
-    assert after.tokens_total == pytest.approx(4 * 0.4 * 65_536, rel=0.01)
+    assert after.tokens_total == pytest.approx(10 * 0.4 * 65_536, rel=0.01)
 
 
 async def test_all_gpus_of_a_replica_show_that_it_is_busy(replica: Running) -> None:
     await until(replica.is_ready)
     async with asyncio.TaskGroup() as asking:
-        asking.create_task(replica.ask({"work": 5}))
+        request = asking.create_task(replica.ask({"work": 100}))
         for gpu in ("gpu-0", "gpu-1"):
             await until(lambda path=replica.state / gpu: "utilisation_pct=100" in path.read_text())
+        request.cancel()
     assert f"pid={replica.pid}" in (replica.state / "gpu-0").read_text()
 
 
@@ -126,7 +130,7 @@ async def test_a_replica_told_to_end_finishes_what_runs_and_refuses_what_waits(
 ) -> None:
     await until(replica.is_ready)
     async with EngineMetrics() as metrics, asyncio.TaskGroup() as asking:
-        requests = [asking.create_task(replica.ask({"work": 2})) for _ in range(3)]
+        requests = [asking.create_task(replica.ask({"work": 5})) for _ in range(3)]
 
         async def one_waits() -> bool:
             return (await metrics.scrape(replica.target)).waiting == 1
