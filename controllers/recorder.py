@@ -1,13 +1,15 @@
 """The recorder: hears the events, keeps each once, and tells producers what is kept."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from controllers.demand_history import DemandHistory
+from tidegate.edges.migrations import migrate
 from tidegate.edges.record import Added, Gap, Mark, Record
 from tidegate.edges.redis import Heard, Redis
 
@@ -48,30 +50,42 @@ class Recorder:
         """Return what is missing now, and since when that is known."""
         return self._gaps
 
-    async def tick(self, now: datetime) -> int:
+    async def tick(self, now: float) -> int:
         """Record what came, acknowledge it, and return how many events were new.
 
+        `now` is in seconds since the epoch. The first tick brings the record's tables up to date.
         Raises Unavailable when Redis or the record is away; nothing is lost by trying again.
         """
-        is_first = self._marks is None
-        marks = await self._known_marks()
-        await self._look_for_losses(marks, now)
+        at = datetime.fromtimestamp(now, UTC)
+        marks = self._marks
+        if marks is None:
+            marks = await self._prepare(at)
+        await self._look_for_losses(marks, at)
         new = 0
         for _ in range(_PAGES_A_TICK):
             heard = await self._redis.events(after=self._after)
             if heard.after == self._after:
                 break
-            new += await self._take(heard, marks, now)
+            new += await self._take(heard, marks, at)
             self._after = heard.after
-        if new or is_first:
-            await self._note_gaps(marks, now)
-        await self._keep_demand(now)
+        if new:
+            await self._note_gaps(marks, at)
+        await self._keep_demand(at)
         return new
 
-    async def _known_marks(self) -> dict[str, Mark]:
-        if self._marks is None:
-            self._marks = await self._record.marks()
-        return self._marks
+    async def wake(self, wait_s: float) -> None:
+        """Return as soon as there is something to record, or a little before `wait_s` has passed.
+
+        Before, because a call that is cut off costs its connection.
+        """
+        await self._redis.events(after=self._after, wait_s=wait_s * 0.9)
+
+    async def _prepare(self, now: datetime) -> dict[str, Mark]:
+        await asyncio.to_thread(migrate, self._record.engine)
+        marks = await self._record.marks()
+        await self._note_gaps(marks, now)
+        self._marks = marks
+        return marks
 
     async def _take(self, heard: Heard, marks: dict[str, Mark], now: datetime) -> int:
         added = await self._record.add(heard.events, now)

@@ -1,5 +1,6 @@
 """The recorder: everything told is recorded once, whatever Redis forgets."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,6 @@ from structlog.testing import capture_logs
 
 from controllers.recorder import Recorder
 from tests.real_redis import RealRedis, real_redis
-from tidegate.edges.migrations import migrate
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Gap, MeanDemand, Record
 from tidegate.edges.redis import Redis
@@ -47,7 +47,6 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with real_redis(tmp_path) as (server, redis):
         record = Record(f"sqlite:///{tmp_path}/record.db")
-        migrate(record.engine)
         async with record, Outbox(tmp_path / "gate.db", "/gate", redis) as outbox:
             yield House(server, redis, record, Recorder(redis, record), outbox)
 
@@ -71,16 +70,16 @@ class Forgetful(Redis):
 
 async def test_what_is_told_is_recorded_and_acknowledged(house: House) -> None:
     told = [await house.outbox.tell("x.told", subject="image", at=NOON) for _ in range(3)]
-    assert await house.recorder.tick(NOON) == 3
+    assert await house.recorder.tick(NOON.timestamp()) == 3
     assert await house.record.events() == told
     assert await house.redis.acknowledged(told[0].source) == 3
     assert await house.outbox.tick(after(5)) == 0
-    assert await house.recorder.tick(after(1)) == 0
+    assert await house.recorder.tick(after(1).timestamp()) == 0
 
 
 async def test_more_than_a_page_is_recorded_in_one_tick(house: House) -> None:
     await house.redis.append([event(n) for n in range(1, 1202)])
-    assert await house.recorder.tick(NOON) == 1201
+    assert await house.recorder.tick(NOON.timestamp()) == 1201
     assert await house.redis.acknowledged("/gate") == 1201
 
 
@@ -88,11 +87,11 @@ async def test_a_restarted_recorder_hears_everything_again_and_does_nothing_twic
     house: House,
 ) -> None:
     await house.redis.append([event(1), event(2)])
-    await house.recorder.tick(NOON)
+    await house.recorder.tick(NOON.timestamp())
     restarted = Recorder(house.redis, house.record)
-    assert await restarted.tick(after(1)) == 0
+    assert await restarted.tick(after(1).timestamp()) == 0
     await house.redis.append([event(2), event(3)])
-    assert await restarted.tick(after(2)) == 1
+    assert await restarted.tick(after(2).timestamp()) == 1
     assert await house.recorded() == ["/gate/1", "/gate/2", "/gate/3"]
 
 
@@ -101,19 +100,19 @@ async def test_a_workflow_that_sends_until_it_is_acknowledged_is_recorded_once(
 ) -> None:
     for _ in range(3):
         await house.redis.append([event(1)])
-    assert await house.recorder.tick(NOON) == 1
+    assert await house.recorder.tick(NOON.timestamp()) == 1
     await house.server.flush()
     await house.redis.append([event(1)])
-    assert await house.recorder.tick(after(0.1)) == 0
+    assert await house.recorder.tick(after(0.1).timestamp()) == 0
     assert await house.redis.acknowledged("/gate") == 1
 
 
 async def test_flushall_before_reading_loses_nothing(house: House) -> None:
     told = await house.outbox.tell("x.told", subject="image", at=NOON)
     await house.server.flush()
-    assert await house.recorder.tick(after(1)) == 0
+    assert await house.recorder.tick(after(1).timestamp()) == 0
     assert await house.outbox.tick(after(2)) == 1
-    assert await house.recorder.tick(after(2)) == 1
+    assert await house.recorder.tick(after(2).timestamp()) == 1
     assert await house.recorded() == [told.id]
     assert await house.outbox.tick(after(3)) == 0
 
@@ -126,12 +125,12 @@ async def test_flushall_between_recording_and_acknowledging_loses_nothing(
     async with Forgetful(house.server, dies=dies) as forgetful:
         if dies:
             with pytest.raises(Unavailable):
-                await Recorder(forgetful, house.record).tick(NOON)
+                await Recorder(forgetful, house.record).tick(NOON.timestamp())
         else:
-            await Recorder(forgetful, house.record).tick(NOON)
+            await Recorder(forgetful, house.record).tick(NOON.timestamp())
     await house.server.flush()
     assert await house.outbox.tick(after(2)) == 1
-    assert await house.recorder.tick(after(2)) == 0
+    assert await house.recorder.tick(after(2).timestamp()) == 0
     assert await house.recorded() == [told.id]
     assert await house.outbox.tick(after(3)) == 0
 
@@ -140,53 +139,63 @@ async def test_flushall_after_acknowledging_has_every_source_acknowledged_within
     house: House,
 ) -> None:
     await house.redis.append([event(1), event(2), event(1, source="/budget")])
-    await house.recorder.tick(NOON)
-    await house.recorder.tick(after(2))
+    await house.recorder.tick(NOON.timestamp())
+    await house.recorder.tick(after(2).timestamp())
     await house.server.flush()
     await house.redis.append([event(3)])
-    assert await house.recorder.tick(after(4)) == 1
+    assert await house.recorder.tick(after(4).timestamp()) == 1
     assert await house.redis.acknowledged("/gate") == 3
     assert await house.redis.acknowledged("/budget") == 1
 
 
 async def test_a_stream_whose_ids_start_lower_after_a_loss_is_heard(house: House) -> None:
     await house.redis.append([event(1)])
-    assert await house.recorder.tick(NOON) == 1
+    assert await house.recorder.tick(NOON.timestamp()) == 1
     await house.server.flush()
     body = event(2).model_dump_json()
     await house.server.add({"event": body}, stream_id="1000-0")
-    assert await house.recorder.tick(after(0.5)) == 0
-    assert await house.recorder.tick(after(2)) == 1
+    assert await house.recorder.tick(after(0.5).timestamp()) == 0
+    assert await house.recorder.tick(after(2).timestamp()) == 1
     assert await house.recorded() == ["/gate/1", "/gate/2"]
 
 
+async def test_the_recorder_wakes_when_something_is_told(house: House) -> None:
+    await house.recorder.tick(NOON.timestamp())
+    waking = asyncio.create_task(house.recorder.wake(60.0))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(waking), 0.2)
+    await house.redis.append([event(1)])
+    await asyncio.wait_for(waking, 1.0)
+    assert await house.recorder.tick(after(1).timestamp()) == 1
+
+
 async def test_a_redis_that_is_away_is_unavailable_and_nothing_is_lost(house: House) -> None:
-    await house.recorder.tick(NOON)
+    await house.recorder.tick(NOON.timestamp())
     await house.server.stop()
     told = await house.outbox.tell("x.told", subject="image", at=NOON)
     with pytest.raises(Unavailable):
-        await house.recorder.tick(after(1))
+        await house.recorder.tick(after(1).timestamp())
     await house.server.start()
     await house.outbox.tick(after(2))
-    assert await house.recorder.tick(after(2)) == 1
+    assert await house.recorder.tick(after(2).timestamp()) == 1
     assert await house.recorded() == [told.id]
 
 
 async def test_a_gap_is_reported_since_when_until_it_is_filled(house: House) -> None:
     await house.redis.append([event(1), event(5)])
     with capture_logs() as logs:
-        await house.recorder.tick(NOON)
+        await house.recorder.tick(NOON.timestamp())
         await house.redis.append([event(2)])
-        await house.recorder.tick(after(1))
+        await house.recorder.tick(after(1).timestamp())
     (open_gap,) = house.recorder.gaps()
     assert (open_gap.gap, open_gap.since) == (Gap("/gate", range(3, 5)), NOON)
     assert await house.redis.acknowledged("/gate") == 2
     assert [log["event"] for log in logs] == ["gap.noticed"]
     restarted = Recorder(house.redis, house.record)
-    await restarted.tick(after(2))
+    await restarted.tick(after(2).timestamp())
     assert [each.gap for each in restarted.gaps()] == [open_gap.gap]
     await house.redis.append([event(4), event(3)])
-    await house.recorder.tick(after(3))
+    await house.recorder.tick(after(3).timestamp())
     assert house.recorder.gaps() == ()
     assert await house.redis.acknowledged("/gate") == 5
 
@@ -201,8 +210,8 @@ async def test_an_entry_that_is_no_event_is_named_and_stops_nothing(house: House
     )
     await house.redis.append([event(2)])
     with capture_logs() as logs:
-        assert await house.recorder.tick(NOON) == 2
-        assert await house.recorder.tick(after(1)) == 0
+        assert await house.recorder.tick(NOON.timestamp()) == 2
+        assert await house.recorder.tick(after(1).timestamp()) == 0
     assert house.recorder.unreadable == 4
     assert [log["event"] for log in logs] == ["event.unreadable"]
     assert await house.recorded() == ["/gate/1", "/gate/2"]
@@ -210,11 +219,11 @@ async def test_an_entry_that_is_no_event_is_named_and_stops_nothing(house: House
 
 async def test_a_changed_event_is_an_error_once_and_the_first_one_stays(house: House) -> None:
     await house.redis.append([event(1)])
-    await house.recorder.tick(NOON)
+    await house.recorder.tick(NOON.timestamp())
     with capture_logs() as logs:
         for second in (1, 2):
             await house.redis.append([event(1, "gate.relaxed")])
-            await house.recorder.tick(after(second))
+            await house.recorder.tick(after(second).timestamp())
     assert [(log["event"], log["id"], log["log_level"]) for log in logs] == [
         ("event.conflict", "/gate/1", "error")
     ]
@@ -234,7 +243,7 @@ async def test_demand_is_kept_as_means_of_ten_seconds_over_all_gateways(house: H
         await house.redis.publish_reading(demand("a", now, admitted_rps=second))
         if second % 3 == 0:  # this one misses readings, and is no smaller for it
             await house.redis.publish_reading(demand("b", now, admitted_rps=10))
-        await house.recorder.tick(now)
+        await house.recorder.tick(now.timestamp())
     (mean,) = await house.record.demand("image", since=NOON, until=after(60))
     assert mean == MeanDemand(NOON, "image", "free", 14.5, 2.0, 0.0)
 
@@ -242,5 +251,5 @@ async def test_demand_is_kept_as_means_of_ten_seconds_over_all_gateways(house: H
 async def test_nothing_is_said_of_demand_that_nobody_read(house: House) -> None:
     await house.redis.publish_reading(demand("a", NOON, admitted_rps=5))
     for second in range(30, 60):
-        await house.recorder.tick(after(second))
+        await house.recorder.tick(after(second).timestamp())
     assert await house.record.demand("image", since=NOON, until=after(60)) == []

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from controllers.recorder import Recorder
 from tests.real_redis import RealRedis
-from tidegate.edges.migrations import migrate
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
@@ -105,7 +104,7 @@ class World:
             case Step.WORKFLOW_SENDS_AGAIN:
                 await self._workflow_sends()
             case Step.RECORD:
-                await self.recorder.tick(self.now)
+                await self.recorder.tick(self.now.timestamp())
             case _:
                 await self._lose(step)
 
@@ -155,7 +154,6 @@ async def world(server: RealRedis) -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with Line(server.server.url) as redis, Record(f"sqlite:///{folder}/r.db") as record:
-            migrate(record.engine)
             outbox = Outbox(folder / "box.db", "/controller", redis)
             world = World(server, redis, folder, outbox, record, Recorder(redis, record))
             yield world
