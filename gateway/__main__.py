@@ -17,17 +17,15 @@ import structlog
 import uvicorn
 import uvloop
 
-from gateway.admit import AdmitHandler
 from gateway.app import App
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.follower import Follower
 from gateway.health import HealthHandler
 from gateway.holding import SnapshotHolder
-from gateway.ofrep import FLAGS_PATH, OfrepHandler
+from gateway.routes import build_app
 from gateway.stored import SnapshotFile
 from gateway.tally import Tally
-from gateway.why import WhyHandler
 from tidegate.edges.redis import Redis
 from tidegate.errors import PlanError, Unavailable
 from tidegate.settings import Settings
@@ -67,7 +65,7 @@ async def _serve(settings: Settings, name: str, listener: socket.socket) -> None
         meter = DemandMeter(name, tally, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
         health = HealthHandler(evaluator, follower, tally, publisher)
-        server = uvicorn.Server(_config(_app(evaluator, health)))
+        server = uvicorn.Server(_config(build_app(evaluator, health)))
         follower.start_from_disk()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         # The server takes the signals, drains, and raises them again when it is done.
@@ -79,21 +77,6 @@ async def _serve(settings: Settings, name: str, listener: socket.socket) -> None
             for task in tasks:
                 task.cancel()
     _log.info("gateway.stopped", name=name)
-
-
-def _app(evaluator: Evaluator, health: HealthHandler) -> App:
-    ofrep = OfrepHandler(evaluator)
-    return App(
-        {
-            ("POST", "/v1/admit"): AdmitHandler(evaluator),
-            ("GET", "/v1/why"): WhyHandler(evaluator),
-            ("POST", FLAGS_PATH): ofrep.all,
-            ("GET", "/healthz"): health.alive,
-            ("GET", "/readyz"): health.ready,
-            ("GET", "/metrics"): health.metrics,
-        },
-        one_flag=ofrep.one,
-    )
 
 
 def _config(app: App) -> uvicorn.Config:

@@ -4,7 +4,7 @@ from gateway.admit import malformed, not_ready, opens_as_json
 from gateway.evaluate import Evaluator
 from gateway.questions import Malformed, read_query, read_question
 from gateway.replies import Reply, Request, json_reply
-from tidegate.rules.decision import Question
+from tidegate.rules.decision import Code, Question
 from tidegate.rules.explain import Explanation, explain
 
 _DIGITS = 6
@@ -55,7 +55,7 @@ def _as_json(why: Explanation, question: Question, now: float) -> dict[str, obje
             "expired": now > gate.expires_at,
         },
         "intent_expired": why.intent_expired,
-        "opens": opens_as_json(why.opens),
+        "opens": opens_as_json(why.opens) if outcome.code is Code.NOT_EXPOSED else None,
         "retry_after_s": outcome.retry_after_s,
         "versions": dict(why.versions),
         "would_be_yes_if": why.would_be_yes_if,

@@ -1,0 +1,101 @@
+"""What is asked for and turned away, as rates over the last two seconds."""
+
+import asyncio
+
+import pytest
+
+from gateway.demand_meter import PERIOD_S, DemandMeter, DemandPublisher
+from gateway.holding import SnapshotHolder
+from gateway.tally import Tally
+from tests.gateway.asking import NOBODY
+from tests.tidegate.snapshots import NOW, gate, intent, snapshot
+from tidegate.edges.redis import Redis, as_json
+from tidegate.readings import DemandReading
+from tidegate.rules.decision import Code, Outcome
+from tidegate.snapshot import GatePart, Snapshot
+
+
+def outcome(code: Code = Code.ALLOWED, tier: str = "free") -> Outcome:
+    return Outcome(
+        allowed=code is Code.ALLOWED,
+        code=code,
+        reason="",
+        feature="image",
+        tier=tier,
+        pool="image",
+        version=1,
+    )
+
+
+class Metered:
+    """A meter that is stepped by hand."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.meter = DemandMeter("gateway-1", self.tally, taken_s=0.0)
+
+    def count(self, times: int, code: Code = Code.ALLOWED, tier: str = "free") -> None:
+        for _ in range(times):
+            self.tally.count(outcome(code, tier))
+
+    def tick(self, taken_s: float, held: Snapshot | None = None) -> DemandReading:
+        return self.meter.tick(held or snapshot(), at=NOW + taken_s, taken_s=taken_s)
+
+
+def test_admitted_shed_and_not_exposed_are_told_apart_by_tier() -> None:
+    metered = Metered()
+    metered.count(10)
+    metered.count(6, Code.GATE_SHED)
+    metered.count(4, Code.NOT_EXPOSED, "plus")
+    free, plus = (metered.tick(2.0).demand["image"][tier] for tier in ("free", "plus"))
+    assert (free.admitted_rps, free.refused_by_gate_rps, free.not_exposed_rps) == (5.0, 3.0, 0.0)
+    assert (plus.admitted_rps, plus.refused_by_gate_rps, plus.not_exposed_rps) == (0.0, 0.0, 2.0)
+
+
+def test_every_tier_is_there_and_a_true_zero_where_nobody_asked() -> None:
+    reading = Metered().tick(1.0)
+    assert set(reading.demand["image"]) == {"pro", "plus", "free"}
+    assert reading.demand["image"]["pro"].admitted_rps == 0.0
+
+
+def test_before_a_snapshot_nothing_is_said_rather_than_zero() -> None:
+    reading = Metered().tick(1.0, Snapshot())
+    assert (reading.demand, reading.seen, reading.gates) == ({}, {}, {})
+
+
+def test_the_rate_is_of_the_last_two_seconds_only() -> None:
+    metered = Metered()
+    rates = []
+    for second, count in enumerate([10, 10, 20, 0, 0, 0], start=1):
+        metered.count(count)
+        demand = metered.tick(second * 1.001).demand["image"]["free"]
+        rates.append(demand.admitted_rps)
+    assert rates == pytest.approx([10, 10, 15, 10, 0, 0], rel=0.01)
+
+
+def test_a_tick_that_came_late_is_no_spike() -> None:
+    metered = Metered()
+    metered.tick(1.0)
+    metered.count(60)
+    assert metered.tick(7.0).demand["image"]["free"].admitted_rps == pytest.approx(10.0)
+
+
+def test_the_snapshot_held_is_echoed_so_that_a_new_writer_can_take_it_up() -> None:
+    shut = gate({"free": 0.25}, version=77)
+    reading = Metered().tick(1.0, snapshot(intent(version=5), shut))
+    assert reading.seen == {"intent": 5, "gate/image": 77}
+    assert GatePart.model_validate_json(reading.gates["image"]) == shut
+    assert reading.gates["image"] == as_json(shut)
+    assert (reading.gateway, reading.at) == ("gateway-1", NOW + 1.0)
+
+
+async def test_a_reading_that_cannot_be_published_is_dropped() -> None:
+    tally = Tally()
+    async with Redis(NOBODY) as redis:
+        meter = DemandMeter("gateway-1", tally, taken_s=0.0)
+        publisher = DemandPublisher(redis, SnapshotHolder(), meter)
+        running = asyncio.create_task(publisher.run())
+        async with asyncio.timeout(10 * PERIOD_S):
+            while publisher.dropped < 2:
+                await asyncio.sleep(0.05)
+        running.cancel()

@@ -1,0 +1,82 @@
+"""The local snapshot takes what is newer and nothing else, and survives on disk."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from gateway.holding import SnapshotHolder
+from gateway.stored import SnapshotFile
+from tests.tidegate.snapshots import NOW, gate, intent, snapshot
+from tidegate.snapshot import Snapshot
+
+parts = st.builds(
+    lambda i, g: Snapshot(
+        intent=None if i is None else intent(version=i),
+        gates={} if g is None else {"image": gate(version=g)},
+    ),
+    st.none() | st.integers(0, 9),
+    st.none() | st.integers(0, 9),
+)
+
+
+@given(st.lists(parts))
+def test_each_part_is_the_newest_ever_offered(offers: list[Snapshot]) -> None:
+    holder = SnapshotHolder()
+    newest: dict[str, int] = {}
+    for offered in offers:
+        holder.take(offered)
+        for name, version in offered.versions().items():
+            newest[name] = max(version, newest.get(name, version))
+        assert holder.now_held.snapshot.versions() == newest
+
+
+def test_what_is_missing_changes_nothing() -> None:
+    holder = SnapshotHolder()
+    assert holder.take(snapshot())
+    before = holder.now_held
+    assert not holder.take(Snapshot())
+    assert holder.now_held is before
+
+
+def test_what_is_no_newer_is_refused_whatever_it_says() -> None:
+    holder = SnapshotHolder()
+    holder.take(snapshot(intent(), gate({"free": 0.0}, version=11)))
+    for version in (10, 11):
+        assert not holder.take(Snapshot(gates={"image": gate(version=version)}))
+    assert not holder.now_held.decider.decide("image", "ada", "free", "api", NOW).allowed
+
+
+def test_a_saved_snapshot_is_loaded_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "gateway-one.json"
+    SnapshotFile(path).save(snapshot())
+    assert SnapshotFile(path).load() == snapshot()
+    assert [file.name for file in path.parent.iterdir()] == ["gateway-one.json"]
+
+
+def test_nothing_saved_is_no_news(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        assert SnapshotFile(tmp_path / "none.json").load() == Snapshot()
+    assert logs == []
+
+
+@pytest.mark.parametrize("saved", [b"", b"{", b"\xff\xfe", b'{"intent": {"version": "x"}}'])
+def test_a_saved_snapshot_that_cannot_be_read_is_told_and_left(
+    tmp_path: Path, saved: bytes
+) -> None:
+    path = tmp_path / "gateway.json"
+    path.write_bytes(saved)
+    with capture_logs() as logs:
+        assert SnapshotFile(path).load() == Snapshot()
+    assert [log["event"] for log in logs] == ["snapshot.unreadable"]
+
+
+def test_a_disk_that_fails_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    file = SnapshotFile(tmp_path / "file" / "gateway.json")
+    with capture_logs() as logs:
+        file.save(snapshot())
+        file.save(snapshot())
+    assert [log["event"] for log in logs] == ["snapshot.unsaved"]
