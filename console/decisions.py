@@ -1,0 +1,96 @@
+"""The stream of decisions as people read it: what was decided about what, and why."""
+
+from datetime import datetime
+from typing import Final
+
+from console.history import number
+from console.times import Clock, date_range
+from console.words import listed, share, sizes
+from tidegate.events import Event
+from tidegate.snapshot import DateRange
+
+_ASIDES: Final = frozenset({"gate.held", "stage.due", "claim.waiting"})
+"""Told in the list of decisions, and left out where the story is told line by line."""
+
+_SHARES_OF: Final = ("gate.", "stage.", "feature.")
+"""Events whose figures before and after are shares of a tier."""
+
+
+class Sieve:
+    """Keeps the sizings that booked or lost GPUs; one that only reckoned anew is no decision."""
+
+    def __init__(self) -> None:
+        self._booked: dict[str, tuple[float | None, float | None]] = {}
+
+    def keeps(self, event: Event) -> bool:
+        """Whether to tell of this event, given those before it."""
+        if event.type != "pool.sized":
+            return True
+        booked = (number(event.data, "booked_gpus"), number(event.data, "installed_gpus"))
+        if self._booked.get(event.subject) == booked:
+            return False
+        self._booked[event.subject] = booked
+        return True
+
+
+def decision_words(event: Event, clock: Clock) -> str:
+    """Say in one line what was decided about what, without the reason."""
+    data = event.data
+    about = [_subject(event)]
+    if stage := data.get("stage"):
+        about.append(f"stage {stage}")
+    tier = data.get("tier")
+    if isinstance(tier, str) and tier:
+        about.append(listed(tier.replace(",", " ").split()))
+    verb = event.type.partition(".")[2].replace("-", " ").replace("_", " ") or event.type
+    return f"{', '.join(about)}: {verb}{_change(event, clock)}"
+
+
+def reason_of(event: Event) -> str:
+    """Return why it was decided; empty where the event does not say."""
+    return str(event.data.get("reason") or "")
+
+
+def is_worth_a_line(event: Event) -> bool:
+    """Whether a line-by-line telling of the story needs this event."""
+    return event.type not in _ASIDES
+
+
+def _subject(event: Event) -> str:
+    family = event.type.partition(".")[0]
+    feature, pool = event.data.get("feature"), event.data.get("pool")
+    if feature:
+        return str(feature)
+    if pool:
+        return f"{family} of {pool}" if family != "pool" else f"pool {pool}"
+    return event.subject.replace("/", " ", 1)
+
+
+def _change(event: Event, clock: Clock) -> str:
+    if event.type == "pool.sized":
+        return f", {sizes(event)}"
+    if event.type == "stage.forecast":
+        return f" {date_range(_forecast(event), event.at.timestamp(), clock)}"
+    before, after = event.data.get("before"), event.data.get("after")
+    if after is None:
+        return ""
+    figures = [v for v in (before, after) if isinstance(v, int | float)]
+    are_shares = event.type.startswith(_SHARES_OF) and all(0 <= v <= 1 for v in figures)
+    said = [_said(value, is_share=are_shares) for value in (before, after) if value is not None]
+    return " " + " → ".join(said)
+
+
+def _forecast(event: Event) -> DateRange | None:
+    p50, p90 = event.data.get("p50"), event.data.get("p90")
+    if not isinstance(p50, str) or not isinstance(p90, str):
+        return None
+    try:
+        return DateRange(p50=datetime.fromisoformat(p50), p90=datetime.fromisoformat(p90))
+    except ValueError:
+        return None
+
+
+def _said(value: object, *, is_share: bool) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    return share(value) if is_share else f"{value:g}"

@@ -1,0 +1,42 @@
+"""Instants and ranges as people read them, by whatever clock the reader lives by."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from tidegate.snapshot import DateRange
+
+Clock = Callable[[float], datetime]
+"""From seconds since the epoch to the date that is shown for it."""
+
+_SECONDS_MATTER_S: Final = 600.0
+
+
+def local_clock(at: float) -> datetime:
+    """Show an instant in this machine's own time zone."""
+    return datetime.fromtimestamp(at, UTC).astimezone()
+
+
+def time_of_day(at: float, clock: Clock) -> str:
+    """Write an instant of today to the second: `14:32:05`."""
+    return clock(at).strftime("%H:%M:%S")
+
+
+def moment(at: float, now: float, clock: Clock) -> str:
+    """Write an instant as closely as its distance deserves: `14:32:05`, `14:32`, `4 Mar 14:32`."""
+    then, today = clock(at), clock(now)
+    if abs((then - today).total_seconds()) < _SECONDS_MATTER_S:
+        return then.strftime("%H:%M:%S")
+    if then.date() == today.date():
+        return then.strftime("%H:%M")
+    year = "" if then.year == today.year else f" {then.year}"
+    return f"{then.day} {then:%b}{year} {then:%H:%M}"
+
+
+def date_range(opens: DateRange | None, now: float, clock: Clock) -> str:
+    """Write a forecast as the range it is, or that it is unknown; never "soon"."""
+    if opens is None:
+        return "date unknown"
+    early = moment(opens.p50.timestamp(), now, clock)
+    late = moment(opens.p90.timestamp(), now, clock)
+    return early if early == late else f"{early}–{late}"
