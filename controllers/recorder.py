@@ -114,6 +114,8 @@ class Recorder:
         for each in gaps:
             if each.since == now:
                 _log.warning("gap.noticed", source=each.gap.source, missing=str(each.gap.missing))
+        for source in sorted({each.gap.source for each in self._gaps} - set(behind)):
+            _log.info("gap.filled", source=source)
         self._gaps = tuple(gaps)
 
     def _since(self, gap: Gap) -> datetime | None:

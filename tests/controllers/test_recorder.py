@@ -195,7 +195,9 @@ async def test_a_gap_is_reported_since_when_until_it_is_filled(house: House) -> 
     await restarted.tick(after(2).timestamp())
     assert [each.gap for each in restarted.gaps()] == [open_gap.gap]
     await house.redis.append([event(4), event(3)])
-    await house.recorder.tick(after(3).timestamp())
+    with capture_logs() as logs:
+        await house.recorder.tick(after(3).timestamp())
+    assert [log["event"] for log in logs] == ["gap.filled"]
     assert house.recorder.gaps() == ()
     assert await house.redis.acknowledged("/gate") == 5
 
