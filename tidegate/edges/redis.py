@@ -9,9 +9,9 @@ from typing import Final, Self, cast
 from pydantic import ValidationError
 from redis import asyncio as redis_asyncio
 from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from tidegate.errors import Unavailable
 from tidegate.events import Event
