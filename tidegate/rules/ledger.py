@@ -153,7 +153,8 @@ def is_backed(ledger: Ledger, claim: Claim) -> bool:
     True when the pool's ready GPUs are at least what its users need plus every reservation
     granted to it up to and including this one.
     """
-    if claim.state is not ClaimState.GRANTED or claim.pool is None:
+    is_granted = claim.kind is ClaimKind.RESERVED and claim.state is ClaimState.GRANTED
+    if not is_granted or claim.pool is None:
         return False
     before = sum(
         c.gpus
