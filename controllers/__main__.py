@@ -25,6 +25,8 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     plane = await connect(settings.temporal, settings.namespace)
     async with make_worker(plane, redis):
         await until_stopped()
+    # The SDK's threads are still winding down, and an interpreter that ends under them aborts.
+    await asyncio.sleep(0.5)
 
 
 async def _agent(settings: Settings, redis: Redis) -> None:

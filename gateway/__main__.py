@@ -26,6 +26,8 @@ from gateway.holding import SnapshotHolder
 from gateway.routes import build_app
 from gateway.stored import SnapshotFile
 from gateway.tally import Tally
+from gateway.telling import AdmissionTeller
+from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.errors import PlanError, Unavailable
 from tidegate.settings import Settings
@@ -60,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(settings: Settings, name: str, listener: socket.socket) -> None:
     holder, tally = SnapshotHolder(), Tally()
     evaluator = Evaluator(holder, tally, time.time)
-    async with Redis(settings.redis) as redis:
+    path = settings.state / f"gateway-{name}.outbox"
+    async with (
+        Redis(settings.redis) as redis,
+        Outbox(path, f"/gateways/{name}", redis) as outbox,
+    ):
         follower = Follower(redis, holder, SnapshotFile(settings.state / f"gateway-{name}.json"))
         meter = DemandMeter(name, tally, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
@@ -72,7 +78,8 @@ async def _serve(settings: Settings, name: str, listener: socket.socket) -> None
         signal.signal(signal.SIGTERM, _ignore)
         signal.signal(signal.SIGINT, _ignore)
         async with asyncio.TaskGroup() as loops:
-            tasks = [loops.create_task(follower.run()), loops.create_task(publisher.run())]
+            teller = AdmissionTeller(name, tally, outbox)
+            tasks = [loops.create_task(each.run()) for each in (follower, publisher, teller)]
             await server.serve(sockets=[listener])
             for task in tasks:
                 task.cancel()

@@ -79,3 +79,12 @@ class Settings(BaseModel):
 def variable(name: str) -> str:
     """Name the environment variable of a setting."""
     return f"TIDEGATE_{name.upper()}"
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder for downloads and builds: TIDEGATE_CACHE, else the user's cache."""
+    given = environment.get("TIDEGATE_CACHE")
+    if given:
+        return Path(given)
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "tidegate"

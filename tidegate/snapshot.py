@@ -69,7 +69,7 @@ class PoolIntent(_Part):
     scale_down_window_s: float
     safe_share: float
     floor_gpus: int
-    """GPUs to keep ready: what exposed and granted stages have reserved."""
+    """GPUs to keep ready: for the users inside, and for stages about to open."""
     ceiling_gpus: int | None
     """GPUs the ledger lets this pool book; None where the budget is unknown: no growth."""
 

@@ -1,6 +1,7 @@
 """The budget entity: the only holder of claims on the GPUs of one type."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -11,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.rules import ledger as rules
     from tidegate.rules.forecast import forecast_backing
     from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger
+    from tidegate.snapshot import DateRange
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
@@ -51,8 +53,9 @@ class Budget:
                 state=ClaimState.WAITING, made_at=workflow.now(),
                 lead_p50_s=wanted.lead_p50_s, lead_p90_s=wanted.lead_p90_s,
             )
-            self.change(self.state.ledger.put(claim))
+            self.state.ledger = self.state.ledger.put(claim)
             self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
+            self.change(self.state.ledger)
         return self.status(wanted.claim_id)
 
     @workflow.update
@@ -86,10 +89,10 @@ class Budget:
     @workflow.signal
     def observe(self, seen: Observation) -> None:
         """Take what the capacity controller saw: GPUs installed, sick, ready and needed."""
-        book = self.state.ledger
-        if book.installed is not None and seen.installed_gpus != book.installed:
-            self.count_arrivals(seen.installed_gpus - book.installed)
-        now = workflow.now()
+        counted = self.state.ledger.installed
+        if counted is not None and seen.installed_gpus != counted:
+            self.count_arrivals(seen.installed_gpus - counted)
+        now, book = workflow.now(), self.state.ledger
         measured = [
             Claim(id=f"use/{pool}", kind=ClaimKind.IN_USE, gpus=gpus, pool=pool, made_at=now)
             for pool, gpus in sorted(seen.needed_gpus.items())
@@ -130,7 +133,7 @@ class Budget:
         return {
             claim_id: status
             for claim_id in self.state.owners
-            if _differs(status := self.status(claim_id), self.told.get(claim_id))
+            if _differs(status := self.status(claim_id), self.told.get(claim_id), workflow.now())
         }
 
     def change(self, book: Ledger) -> None:
@@ -214,17 +217,21 @@ class Budget:
         )
 
 
-def _differs(status: ClaimStatus, told: ClaimStatus | None) -> bool:
+def _differs(status: ClaimStatus, told: ClaimStatus | None, now: datetime) -> bool:
     """Say whether an owner would act or explain differently, knowing this."""
     if told is None:
         return True
-    return (status.state, status.backed, status.installed_gpus, _range(status)) != (
-        told.state, told.backed, told.installed_gpus, _range(told)
-    )
+    return (status.state, status.backed, status.installed_gpus) != (
+        told.state, told.backed, told.installed_gpus
+    ) or (status.state is ClaimState.WAITING and _moved(status.forecast, told.forecast, now))
 
 
-def _range(status: ClaimStatus) -> tuple[object, ...] | None:
-    # A granted claim's forecast slides with the clock; only a waiting one's is news.
-    if status.forecast is None or status.state is not ClaimState.WAITING:
-        return None
-    return (status.forecast.p50, status.forecast.p90)
+def _moved(forecast: DateRange | None, told: DateRange | None, now: datetime) -> bool:
+    """Say whether a forecast is news: it came, it went, or it moved by a quarter of what is left.
+
+    The forecast of an arrival that is overdue slides with the clock, and that alone is no news.
+    """
+    if forecast is None or told is None:
+        return forecast is not told
+    slack = max((told.p90 - now) / 4, timedelta(seconds=1))
+    return abs(forecast.p50 - told.p50) > slack or abs(forecast.p90 - told.p90) > slack

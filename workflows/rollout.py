@@ -342,15 +342,10 @@ class Rollout(Steered):
         if self.state.claim is not None and self.state.claim.claim_id == status.claim_id:
             self.state.claim = status
 
-    @workflow.query(name="order")
-    def current_order(self) -> RolloutOrder:
-        """Return what the rollout was started with."""
-        return self.order
-
     @workflow.query
-    def current(self) -> RolloutState:
-        """Return where the rollout stands."""
-        return self.state
+    def current(self) -> RolloutOrder:
+        """Return the plan, and in its state where the rollout stands."""
+        return self.order
 
     async def place_hold(self, order: HoldOrder) -> None:
         """Have the feature say why nobody else gets in."""

@@ -46,6 +46,11 @@ class Need:
 
     at: float
     replicas: int
+    """By demand alone."""
+    wanted: int = 0
+    """With what stages have reserved."""
+    demand_rps: float | None = None
+    """As read at that tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +76,29 @@ def decide_replicas(
 ) -> SizingDecision:
     """Size a pool at `now` (seconds since the epoch), remembering needs in `recent`.
 
-    Demand is sized at the target utilisation, a backlog to be worked off within
-    BACKLOG_DRAIN_S. A smaller need waits until it is the largest of the scale-down window.
-    Reservations are added for stages about to open, by way of the floor. Nothing shrinks, and
-    no need is forgotten, on readings that are stale or absent; a pool that is held so may stay
-    above its bounds, and never grows beyond them.
+    Demand, as the mean of what was read within the reading limit, is sized at the target
+    utilisation, and a backlog to be worked off within BACKLOG_DRAIN_S. Reservations are added for
+    stages about to open, by way of the floor. A smaller size waits until it is the largest of the
+    scale-down window. Nothing shrinks, and no need is forgotten, on readings that are stale or
+    absent; a pool that is held so may stay above its bounds, and never grows beyond them.
     """
     asked = dict.fromkeys((*seen.required, seen.demand_rps, seen.waiting))
     missing = [r for r in asked if r.freshness is not Freshness.FRESH]
-    demanded = _demanded(seen, pool)
+    demanded = _demanded(seen, pool, recent, now)
     kept = recent
     if demanded is not None:
         within = (n for n in recent if now - n.at <= pool.scale_down_window_s)
-        kept = (*within, Need(now, demanded))
+        wanted_now, _ = _with_reservations(demanded, pool)
+        read_rps = seen.demand_rps.fresh_value
+        kept = (*within, Need(now, demanded, wanted_now, read_rps))
     needed = max((n.replicas for n in kept), default=0)
-    wanted, limiter = needed, Limiter.DEMAND
-    if demanded is None:
+    wanted, limiter = _with_reservations(needed, pool)
+    if demanded is None and limiter is Limiter.DEMAND:
         limiter = Limiter.READINGS
-    elif demanded < needed:
-        limiter = Limiter.SCALE_DOWN_WINDOW
-    floor = math.ceil(pool.floor_gpus / pool.gpus_per_replica)
-    if floor > wanted:
-        wanted, limiter = floor, Limiter.RESERVATIONS
+    lately = max((n.wanted for n in kept), default=0)
+    shrinks = demanded is not None and demanded < needed and limiter is Limiter.DEMAND
+    if lately > wanted or shrinks:
+        wanted, limiter = max(lately, wanted), Limiter.SCALE_DOWN_WINDOW
     if pool.min_replicas > wanted:
         wanted, limiter = pool.min_replicas, Limiter.MIN_REPLICAS
     unbounded = wanted
@@ -104,6 +110,12 @@ def decide_replicas(
     return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
 
 
+def _with_reservations(demanded: int, pool: PoolIntent) -> tuple[int, Limiter]:
+    """Replicas for the demand, or for what the ledger keeps ready where that is more."""
+    floor = math.ceil(pool.floor_gpus / pool.gpus_per_replica)
+    return (floor, Limiter.RESERVATIONS) if floor > demanded else (demanded, Limiter.DEMAND)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sizes:
     """Replicas that a reason names: by demand now, by the window, and before any bound."""
@@ -113,12 +125,17 @@ class _Sizes:
     unbounded: int
 
 
-def _demanded(seen: PoolSeen, pool: PoolIntent) -> int | None:
-    demand_rps = seen.demand_rps.fresh_value
-    if demand_rps is None:
+def _demanded(
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
+) -> int | None:
+    read_rps = seen.demand_rps.fresh_value
+    if read_rps is None:
         return None
+    fresh = (n.demand_rps for n in recent if now - n.at <= pool.reading_limit_s)
+    lately = [rps for rps in fresh if rps is not None]
+    mean_rps = (sum(lately) + read_rps) / (len(lately) + 1)
     backlog_rps = (seen.waiting.fresh_value or 0.0) / BACKLOG_DRAIN_S
-    return gpus_for(demand_rps + backlog_rps, pool.capacity_rps, pool.target_utilisation)
+    return gpus_for(mean_rps + backlog_rps, pool.capacity_rps, pool.target_utilisation)
 
 
 def _within_bounds(
@@ -154,7 +171,7 @@ def _reason(limiter: Limiter, sizes: _Sizes, pool: PoolIntent, missing: list[Rea
             return "nobody has counted the GPUs yet, so nothing grows"
         case Limiter.SCALE_DOWN_WINDOW:
             window_s = pool.scale_down_window_s
-            return f"needed {sizes.needed} replicas within the last {window_s:.0f} s"
+            return f"needed {sizes.unbounded} replicas within the last {window_s:.0f} s"
         case Limiter.READINGS:
             return "nothing is taken away: " + "; ".join(r.explain() for r in missing)
         case never:

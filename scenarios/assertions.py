@@ -1,0 +1,219 @@
+"""What must hold at a story's end, each asserted from the recorded events and nothing else."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tidegate.events import Event
+from tidegate.manifests import Manifests
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was recorded, in order, and the plan that was applied."""
+
+    events: Sequence[Event]
+    gaps: Sequence[str]
+    """Events that are missing from the record, one line for each gap."""
+    plan: Manifests
+    rollout: str
+
+    def of(self, *types: str) -> Iterator[Event]:
+        """Yield the events of these types, in order."""
+        return (event for event in self.events if event.type in types)
+
+    def of_stage(self, stage: str, *types: str) -> Iterator[Event]:
+        """Yield the events of these types about one stage."""
+        return (event for event in self.of(*types) if event.data.get("stage") == stage)
+
+    def first(self, event_type: str, **data: object) -> Event | None:
+        """Return the first event of a type whose data has these values."""
+        matching = (
+            event
+            for event in self.of(event_type)
+            if all(event.data.get(key) == value for key, value in data.items())
+        )
+        return next(matching, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether something held, and what was seen."""
+
+    name: str
+    held: bool
+    seen: str
+
+
+Holds = Callable[[Evidence, str], Iterator[str]]
+"""Yields a line for each way in which it does not hold; given what the scenario wrote beside."""
+
+
+def events_have_no_gap(evidence: Evidence, _: str) -> Iterator[str]:
+    """Nothing that a producer told is missing from the record, and something was told."""
+    yield from evidence.gaps
+    if not evidence.events:
+        yield "nothing was recorded"
+
+
+def paying_tiers_open_before(evidence: Evidence, tier: str) -> Iterator[str]:
+    """Every tier that is never gated is exposed before this one is."""
+    opened = _first_exposure(evidence, tier)
+    if opened is None:
+        yield f"{tier} was never exposed"
+        return
+    for name, spec in evidence.plan.tiers.items():
+        first = _first_exposure(evidence, name)
+        if not spec.gated and (first is None or first.at >= opened.at):
+            yield f"{name} opened {_at(first)}, {tier} opened {_at(opened)}"
+
+
+def stage_waits_for_gpus(evidence: Evidence, stage: str) -> Iterator[str]:
+    """The stage was due, approved, and had to wait because GPUs were lacking."""
+    claims = [e for e in evidence.of("claim.made") if str(e.data["claim"]).endswith(f"/{stage}")]
+    if not claims:
+        yield f"{stage} reserved nothing"
+        return
+    made = claims[0]
+    granted = evidence.first("claim.granted", claim=made.data["claim"])
+    lacked = int(str(made.data["gpus"])) > int(str(made.data["unclaimed_gpus"]))
+    arrived = [e for e in evidence.of("supply.arrived") if e.at > made.at]
+    if not lacked:
+        yield f"{stage} lacked nothing: {made.data['unclaimed_gpus']} GPUs were unclaimed"
+    elif granted is None or not any(e.at <= granted.at for e in arrived):
+        yield f"{stage} was granted its GPUs before any arrived"
+    if not any(evidence.of_stage(stage, "stage.waiting")):
+        yield f"{stage} never said that it waits"
+
+
+def stage_is_told_a_range_or_unknown(evidence: Evidence, stage: str) -> Iterator[str]:
+    """Each forecast of the stage is a p50 no later than its p90, or unknown, and there is one."""
+    forecasts = list(evidence.of_stage(stage, "stage.forecast"))
+    if not forecasts:
+        yield f"{stage} was never given a forecast"
+    for event in forecasts:
+        p50, p90 = event.data.get("p50"), event.data.get("p90")
+        if (p50 is None) != (p90 is None):
+            yield f"{event.id}: half a range, {p50} to {p90}"
+        elif p50 is not None and _instant(p50) > _instant(p90):
+            yield f"{event.id}: p50 {p50} is later than p90 {p90}"
+
+
+def opens_fully(evidence: Evidence, tiers: str) -> Iterator[str]:
+    """Each of these tiers ends at 100 %."""
+    for tier in tiers.split(","):
+        shares = [e.data["after"] for e in evidence.of("feature.exposed") if e.data["tier"] == tier]
+        if not shares or shares[-1] != 1.0:
+            yield f"{tier} ended at {shares[-1] if shares else 'nothing'}"
+
+
+def no_paying_user_is_refused_by_a_gate(evidence: Evidence, _: str) -> Iterator[str]:
+    """Gateways counted admissions of every paying tier, and no refusal by a gate."""
+    for name in (name for name, tier in evidence.plan.tiers.items() if not tier.gated):
+        counted = [e for e in evidence.of("admission.counted") if e.data["tier"] == name]
+        refused = sum(int(str(e.data["refused_by_gate"])) for e in counted)
+        if refused:
+            yield f"{refused} requests of {name} were refused by a gate"
+        if not any(int(str(e.data["admitted"])) for e in counted):
+            yield f"no request of {name} was admitted"
+
+
+def stages_advance_when_the_plan_has_reached_them(evidence: Evidence, _: str) -> Iterator[str]:
+    """Each stage opened after its instant, its approval, and the stage before had baked."""
+    before: str | None = None
+    for stage in evidence.plan.rollouts[evidence.rollout].stages:
+        opened = evidence.first("stage.advanced", stage=stage.name)
+        if opened is None:
+            yield f"{stage.name} never opened"
+            return
+        if stage.starts_at is not None and opened.at < stage.starts_at:
+            yield f"{stage.name} opened {_at(opened)}, before its instant {stage.starts_at:%T}"
+        needed = [("stage.due", stage.name)]
+        needed += [("stage.approved", stage.name)] if stage.approval else []
+        needed += [("stage.baked", before)] if before else []
+        for event_type, of in needed:
+            first = evidence.first(event_type, stage=of)
+            if first is None or first.at > opened.at:
+                yield f"{stage.name} opened {_at(opened)}, {event_type} of {of} came {_at(first)}"
+        before = stage.name
+
+
+def stages_advance_on_ready_replicas(evidence: Evidence, _: str) -> Iterator[str]:
+    """At the instant a stage opened, ready GPUs covered it and all stages before it.
+
+    Held against two sources: what the budget knew when it let the claim be spent, and the last
+    count of the capacity loop before that.
+    """
+    reserved = 0
+    for stage in evidence.plan.rollouts[evidence.rollout].stages:
+        reserved += stage.reserve
+        opened = evidence.first("stage.advanced", stage=stage.name)
+        if opened is None or not stage.reserve:
+            continue
+        spent = [e for e in evidence.of("claim.spent") if _is_of(e, stage.name)]
+        if not spent or spent[0].at > opened.at:
+            yield f"{stage.name} opened without its GPUs"
+            continue
+        ready, in_use = int(str(spent[0].data["ready_gpus"])), int(str(spent[0].data["in_use_gpus"]))
+        if ready < in_use + stage.reserve:
+            yield f"{stage.name}: {ready} GPUs ready, {in_use} in use, {stage.reserve} reserved"
+        counted = [e for e in evidence.of("pool.sized") if e.at <= spent[0].at]
+        if not counted or int(str(counted[-1].data["ready_gpus"])) < reserved:
+            seen = counted[-1].data["ready_gpus"] if counted else "nothing"
+            yield f"{stage.name}: {seen} GPUs counted ready, {reserved} reserved by then"
+
+
+def no_pool_books_more_gpus_than_are_installed(evidence: Evidence, _: str) -> Iterator[str]:
+    """The capacity loop never asked for more GPUs than there were."""
+    for event in evidence.of("pool.sized"):
+        booked, installed = event.data["booked_gpus"], event.data["installed_gpus"]
+        if installed is not None and int(str(booked)) > int(str(installed)):
+            yield f"{_at(event)}: {booked} GPUs booked, {installed} installed"
+
+
+ALL: Final[Mapping[str, Holds]] = {
+    holds.__name__.replace("_", "-"): holds
+    for holds in (
+        events_have_no_gap,
+        paying_tiers_open_before,
+        stage_waits_for_gpus,
+        stage_is_told_a_range_or_unknown,
+        opens_fully,
+        no_paying_user_is_refused_by_a_gate,
+        stages_advance_when_the_plan_has_reached_them,
+        stages_advance_on_ready_replicas,
+        no_pool_books_more_gpus_than_are_installed,
+    )
+}
+
+
+def examine(
+    evidence: Evidence, holds: Sequence[str | Mapping[str, str | list[str]]]
+) -> list[Finding]:
+    """Hold the evidence against each thing that a scenario says must hold."""
+    findings: list[Finding] = []
+    for entry in holds:
+        name, about = (entry, "") if isinstance(entry, str) else next(iter(entry.items()))
+        argument = about if isinstance(about, str) else ",".join(about)
+        failures = list(ALL[name](evidence, argument))
+        shown = f"{name}: {argument}" if argument else name
+        findings.append(Finding(shown, held=not failures, seen="; ".join(failures[:3])))
+    return findings
+
+
+def _first_exposure(evidence: Evidence, tier: str) -> Event | None:
+    exposed = (e for e in evidence.of("feature.exposed") if e.data["tier"] == tier)
+    return next((e for e in exposed if float(str(e.data["after"])) > 0.0), None)
+
+
+def _is_of(event: Event, stage: str) -> bool:
+    return str(event.data["claim"]).endswith(f"/{stage}")
+
+
+def _instant(text: object) -> datetime:
+    return datetime.fromisoformat(str(text))
+
+
+def _at(event: Event | None) -> str:
+    return "never" if event is None else f"at {event.at:%H:%M:%S.%f}"[:-3]

@@ -1,0 +1,132 @@
+"""The player: does in the story what people and data centres would do, each at its instant."""
+
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from scenarios.mapping import forecast_gpus, map_plan, plan_text
+from scenarios.playing import CrowdOrder, play_demand
+from scenarios.scenario import ScenarioSpec, StoryClock
+from scenarios.stack import Stack
+from tidegate.edges.local_pools import LocalPools, LocalPoolSpec
+from tidegate.errors import Broken
+from tidegate.manifests import parse_manifests
+
+_COMMAND_WITHIN_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A scenario with the demand it is played on."""
+
+    name: str
+    scenario: ScenarioSpec
+    trace: Path | None
+
+
+class Player:
+    """Plays one story on one stack; `say` is told each thing that a person or a centre does."""
+
+    def __init__(
+        self, story: Story, stack: Stack, clock: StoryClock, say: Callable[[str], None]
+    ) -> None:
+        self._story = story
+        self._stack = stack
+        self._clock = clock
+        self._say = say
+        self._played = play_demand(story.scenario, story.trace)
+        self._gpus = forecast_gpus(
+            plan_text(story.scenario), story.scenario.pool.name, self._played.demand.forecast_rps
+        )
+        self._plan = stack.folder / "plan.yaml"
+
+    async def prepare(self) -> None:
+        """Install the GPUs of the first hour and declare the local pool."""
+        scenario = self._story.scenario
+        installed = self._gpus(scenario.supply.installed)
+        pools = parse_manifests(self._mapped_plan(), where=scenario.plan).pools
+        cold_start = pools[scenario.pool.name].cold_start
+        spec = LocalPoolSpec(
+            gpus_per_replica=pools[scenario.pool.name].gpus_per_replica,
+            slots=scenario.pool.slots,
+            service_s=scenario.pool.service.total_seconds(),
+            cold_start_p50_s=cold_start.p50.total_seconds(),
+            cold_start_p90_s=cold_start.p90.total_seconds(),
+        )
+        await self._stack.declare_pool(scenario.pool.name, spec, installed)
+        self._say(f"demand: {self._played.told}")
+        self._say(f"GPUs: the forecast needs {self._gpus(1.0)}, {installed} are installed")
+
+    async def play(self, *, crowd_until_s: float) -> None:
+        """Play every command and arrival at its instant; raises Broken when a command fails."""
+        self._clock.started_at = time.time()
+        self._plan.write_text(self._mapped_plan(), encoding="utf-8")
+        await self._stack.start_crowd(self._crowd_order(crowd_until_s))
+        async with asyncio.TaskGroup() as acts:
+            acts.create_task(self._type_commands())
+            acts.create_task(self._let_gpus_arrive())
+
+    async def _type_commands(self) -> None:
+        for command in self._story.scenario.commands:
+            await self._until(command.at)
+            words = [str(self._plan) if w == "PLAN" else w for w in shlex.split(command.run)]
+            await self._type(words, command.run.replace("PLAN", self._plan.name))
+
+    async def _type(self, words: list[str], shown: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tidegate", *words,
+            env={**os.environ, **self._stack.environment()},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_WITHIN_S)
+        self._say(f"$ tidegate {shown}")
+        for line in output.decode().splitlines():
+            self._say(f"  {line}")
+        if process.returncode != 0:
+            message = f"tidegate {shown}: ended with exit code {process.returncode}"
+            raise Broken(message, code="command-failed")
+
+    async def _let_gpus_arrive(self) -> None:
+        installed = self._gpus(self._story.scenario.supply.installed)
+        async with LocalPools(self._stack.addresses.pools) as pools:
+            for arrival in self._story.scenario.supply.arrivals:
+                await self._until(arrival.at)
+                gpus = self._gpus(arrival.gpus)
+                installed += gpus
+                await pools.install_gpus(installed)
+                self._say(f"{gpus} GPUs arrive, {installed} are installed")
+
+    async def _until(self, at: datetime) -> None:
+        due_at = self._clock.started_at + self._story.scenario.clock.real_s(at)
+        await asyncio.sleep(max(0.0, due_at - time.time()))
+
+    def _mapped_plan(self) -> str:
+        started_at = datetime.fromtimestamp(self._clock.started_at or time.time(), UTC)
+        return map_plan(self._story.scenario, self._gpus, started_at)
+
+    def _crowd_order(self, until_s: float) -> Path:
+        order = CrowdOrder(
+            scenario=self._story.name,
+            trace=self._story.trace,
+            gateway=self._stack.addresses.gateway,
+            pools=self._stack.addresses.pools,
+            pool=self._story.scenario.pool.name,
+            feature=self._feature(),
+            started_at=self._clock.started_at,
+            until_s=until_s,
+            tally=self._stack.folder / "tally.json",
+        )
+        path = self._stack.folder / "crowd.json"
+        path.write_text(order.model_dump_json(), encoding="utf-8")
+        return path
+
+    def _feature(self) -> str:
+        rollouts = parse_manifests(self._mapped_plan(), where="plan").rollouts
+        return rollouts[self._story.scenario.rollout].feature

@@ -1,0 +1,133 @@
+"""Everything that a story is played on: real servers, the loops, a gateway, local pools."""
+
+import asyncio
+import ctypes.util
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from embedded.nvml.build import STATE_SETTING, build
+from embedded.ports import free_ports
+from embedded.processes import Supervisor
+from embedded.readiness import serves_http
+from embedded.redis import RedisServer, find_redis, start_redis
+from embedded.temporal import TemporalDevServer, start_temporal
+from tidegate.edges.local_pools import LocalPools, LocalPoolSpec
+from tidegate.readings import Absent
+from tidegate.settings import cache_folder, variable
+
+_LOOPS: Final = ("worker", "recorder", "publisher", "capacity", "gate", "agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where people and programs find what was started."""
+
+    temporal: str
+    temporal_ui: str
+    redis: str
+    record: str
+    pools: str
+    gateway: str
+    console: str
+
+
+class Stack:
+    """Starts what a story needs under one folder, and ends all of it."""
+
+    def __init__(self, folder: Path, *, redis: Path | None = None) -> None:
+        self.folder = folder.resolve()
+        self.supervisor = Supervisor(self.folder)
+        self._nvml = _stand_in()
+        ports = free_ports(6)
+        self._temporal = TemporalDevServer(ports[0], ports[1], self.folder / "temporal.db")
+        self._redis = RedisServer(redis or find_redis(), ports[2])
+        self._ports = dict(zip(("pools", "gateway", "console"), ports[3:], strict=True))
+        self.addresses = Addresses(
+            temporal=self._temporal.address,
+            temporal_ui=self._temporal.ui_url,
+            redis=self._redis.url,
+            record=f"sqlite:///{self.folder / 'record.db'}",
+            pools=self._url("pools"),
+            gateway=self._url("gateway"),
+            console=self._url("console"),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.supervisor.stop_all()
+
+    async def start(self) -> None:
+        """Start the servers, then what runs on them; raises Unavailable when one does not come."""
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(start_temporal(self.supervisor, self._temporal))
+            starting.create_task(start_redis(self.supervisor, self._redis, self.folder))
+            starting.create_task(self._start_pools())
+        async with asyncio.TaskGroup() as starting:
+            for loop in _LOOPS:
+                starting.create_task(self._python(loop, "controllers", loop))
+            gateway, console = self.addresses.gateway, self.addresses.console
+            port = str(self._ports["gateway"])
+            starting.create_task(
+                self._python("gateway", "gateway", "--port", port, ready=f"{gateway}/healthz")
+            )
+            starting.create_task(self._python("console", "console", ready=console))
+
+    async def declare_pool(self, name: str, spec: LocalPoolSpec, installed_gpus: int) -> None:
+        """Install GPUs and declare a local pool on them."""
+        async with LocalPools(self.addresses.pools) as pools:
+            await pools.install_gpus(installed_gpus)
+            await pools.declare(name, spec)
+
+    async def start_crowd(self, order: Path) -> None:
+        """Let the crowd in."""
+        await self._python("crowd", "scenarios.crowd", str(order))
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that every process of the story gets."""
+        given = {name: getattr(self.addresses, name) for name in Addresses.__slots__}
+        settings = {variable(name): value for name, value in given.items()}
+        settings[variable("state")] = str(self.folder)
+        if self._nvml is not None:
+            settings[variable("nvml")] = str(self._nvml)
+            settings[STATE_SETTING] = str(self.folder / "gpus")
+        return settings
+
+    async def _start_pools(self) -> None:
+        port = str(self._ports["pools"])
+        await self._python(
+            "pools", "embedded.pools", "--port", port, "--state-dir", str(self.folder),
+            ready=f"{self.addresses.pools}/v1/state",
+        )
+
+    async def _python(self, name: str, module: str, *arguments: str, ready: str = "") -> None:
+        await self.supervisor.start(
+            name,
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment(),
+            ready=_serves(ready) if ready else None,
+            restarts=name != "crowd",
+        )
+
+    def _url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._ports[name]}"
+
+
+def _stand_in() -> Path | None:
+    """Return the library that stands in for a GPU's; None where a card's own is there."""
+    if ctypes.util.find_library("nvidia-ml"):
+        return None
+    built = build(cache_folder(os.environ))
+    return None if isinstance(built, Absent) else built
+
+
+def _serves(url: str) -> Callable[[], Awaitable[bool]]:
+    async def ready() -> bool:
+        return await serves_http(url)
+
+    return ready
