@@ -26,9 +26,7 @@ _FAULT_AFTER_S: Final = 5.0
 class CapacityLoop:
     """The only writer of `scale`, and the budget's eyes."""
 
-    def __init__(
-        self, redis: Redis, cluster: Cluster, plane: ControlPlane, outbox: Outbox
-    ) -> None:
+    def __init__(self, redis: Redis, cluster: Cluster, plane: ControlPlane, outbox: Outbox) -> None:
         self._redis = redis
         self._cluster = cluster
         self._plane = plane

@@ -111,9 +111,7 @@ def weigh_pool(
     return weigh(read, pool.required_readings)
 
 
-def _newest(
-    name: str, snapshot: Snapshot, gateways: Sequence[DemandReading]
-) -> GatePart | None:
+def _newest(name: str, snapshot: Snapshot, gateways: Sequence[DemandReading]) -> GatePart | None:
     """Return the newest state of a gate that Redis or any gateway still holds."""
     held = [snapshot.gates[name]] if name in snapshot.gates else []
     held += [

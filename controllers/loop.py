@@ -56,9 +56,7 @@ async def _either(
     waits: set[asyncio.Task[object]] = {asyncio.create_task(stopping.wait())}
     if wake is not None:
         waits.add(asyncio.ensure_future(wake(wait_s)))
-    _, pending = await asyncio.wait(
-        waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-    )
+    _, pending = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     for task in waits:

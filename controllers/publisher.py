@@ -80,7 +80,9 @@ class Publisher:
         )
         part = intent.model_copy(
             update={
-                "version": next_version(now, seen), "issued_at": now, "expires_at": now + LIVES_S,
+                "version": next_version(now, seen),
+                "issued_at": now,
+                "expires_at": now + LIVES_S,
             }
         )
         if await self._redis.publish(part):

@@ -155,7 +155,10 @@ def stages_advance_on_ready_replicas(evidence: Evidence, _: str) -> Iterator[str
         if not spent or spent[0].at > opened.at:
             yield f"{stage.name} opened without its GPUs"
             continue
-        ready, in_use = int(str(spent[0].data["ready_gpus"])), int(str(spent[0].data["in_use_gpus"]))
+        ready, in_use = (
+            int(str(spent[0].data["ready_gpus"])),
+            int(str(spent[0].data["in_use_gpus"])),
+        )
         if ready < in_use + stage.reserve:
             yield f"{stage.name}: {ready} GPUs ready, {in_use} in use, {stage.reserve} reserved"
         counted = [e for e in evidence.of("pool.sized") if e.at <= spent[0].at]

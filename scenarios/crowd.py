@@ -33,9 +33,13 @@ class Tally:
 
     def as_json(self) -> str:
         """Return the tally as one JSON object, `tier/code` to a count."""
-        return json.dumps({
-            "answers": dict(self.answers), "served": dict(self.served), "lost": dict(self.lost),
-        })
+        return json.dumps(
+            {
+                "answers": dict(self.answers),
+                "served": dict(self.served),
+                "lost": dict(self.lost),
+            }
+        )
 
 
 class Crowd:
@@ -54,9 +58,12 @@ class Crowd:
     async def play(self, arrivals: Iterable[Arrival], started_at: float, tally: Path) -> None:
         """Send arrivals until there are no more; `started_at` is time 0, since the epoch."""
         under_way: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(
-            timeout=_PATIENCE, connector=aiohttp.TCPConnector(limit=0)
-        ) as session, asyncio.TaskGroup() as background:
+        async with (
+            aiohttp.ClientSession(
+                timeout=_PATIENCE, connector=aiohttp.TCPConnector(limit=0)
+            ) as session,
+            asyncio.TaskGroup() as background,
+        ):
             watching = background.create_task(self._watch_replicas())
             writing = background.create_task(self._write(tally))
             for arrival in arrivals:
@@ -82,7 +89,9 @@ class Crowd:
 
     async def _ask(self, session: aiohttp.ClientSession, arrival: Arrival) -> str:
         question = {
-            "feature": self._feature, "user": arrival.user, "tier": arrival.tier,
+            "feature": self._feature,
+            "user": arrival.user,
+            "tier": arrival.tier,
             "surface": "chat",
         }
         async with session.post(f"{self._gateway}/v1/admit", json=question) as response:
@@ -90,7 +99,7 @@ class Crowd:
             return answer["code"]
 
     async def _generate(self, session: aiohttp.ClientSession, arrival: Arrival) -> None:
-        """Use the replica that has least to do; one that went away meanwhile is left for another."""
+        """Use the replica that has least to do; where it went away meanwhile, another."""
         request = {"work": arrival.work, "user": arrival.user}
         while True:
             await self._some_serve.wait()

@@ -29,10 +29,10 @@ from scenarios.player import Player, Story
 from scenarios.scenario import StoryClock, load_scenario
 from scenarios.stack import Stack
 from scenarios.view import View, make_view
+from tidegate.edges.files import load_manifests
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
 from tidegate.errors import TidegateError, Unavailable
-from tidegate.manifests import load_manifests
 from tidegate.snapshot import Snapshot
 
 _OUTPUT: Final = Path(".tidegate")
@@ -81,11 +81,13 @@ async def play(terms: Terms) -> bool:
             view.say(f"starting Temporal, Redis, the loops, a gateway and pools ({terms.folder})")
             await stack.start()
             await player.prepare()
-            view.start({
-                "page": stack.addresses.console,
-                "Temporal UI": stack.addresses.temporal_ui,
-                "gateway": stack.addresses.gateway,
-            })
+            view.start(
+                {
+                    "page": stack.addresses.console,
+                    "Temporal UI": stack.addresses.temporal_ui,
+                    "gateway": stack.addresses.gateway,
+                }
+            )
             view.say(f"servers up after {time.monotonic() - began:.1f} s")
             history = await _show(player, stack, view, clock, terms)
             findings = await _examine(story, stack)

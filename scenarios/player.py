@@ -81,9 +81,13 @@ class Player:
 
     async def _type(self, words: list[str], shown: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tidegate", *words,
+            sys.executable,
+            "-m",
+            "tidegate",
+            *words,
             env={**os.environ, **self._stack.environment()},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_WITHIN_S)
         self._say(f"$ tidegate {shown}")

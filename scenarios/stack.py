@@ -101,7 +101,12 @@ class Stack:
     async def _start_pools(self) -> None:
         port = str(self._ports["pools"])
         await self._python(
-            "pools", "embedded.pools", "--port", port, "--state-dir", str(self.folder),
+            "pools",
+            "embedded.pools",
+            "--port",
+            port,
+            "--state-dir",
+            str(self.folder),
             ready=f"{self.addresses.pools}/v1/state",
         )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -72,19 +71,6 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
 }
 
 
-def load_manifests(path: Path, *, before: Manifests | None = None) -> Manifests:
-    """Read a YAML file of manifests; as `parse_manifests`, and raises PlanError in the same way."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}). Check the path."
-        raise PlanError(message, code="file") from error
-    except UnicodeDecodeError as error:
-        message = f"{path}: got bytes that are no text, expected UTF-8. Save it as UTF-8."
-        raise PlanError(message, code="file") from error
-    return parse_manifests(text, where=path.name, before=before)
-
-
 def parse_manifests(text: str, *, where: str, before: Manifests | None = None) -> Manifests:
     """Read manifests from YAML text; `where` names it in messages.
 
@@ -111,18 +97,6 @@ def parse_manifests(text: str, *, where: str, before: Manifests | None = None) -
     if mistakes:
         raise PlanError("\n".join(mistakes), code="manifest", mistakes=mistakes)
     return declared
-
-
-def check_references(declared: Manifests, *, where: str) -> None:
-    """Raise PlanError for each name that nothing declares, and all that cannot stand together."""
-    written = [
-        Written(f'{where}: {kind} "{name}"', kind, name, spec.model_dump(by_alias=True))
-        for kind, (field, _) in _KINDS.items()
-        for name, spec in getattr(declared, field).items()
-    ]
-    mistakes = _crossed(declared, written, where)
-    if mistakes:
-        raise PlanError("\n".join(mistakes), code="reference", mistakes=mistakes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,9 @@ def _some_share(share: float) -> float:
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 """A length of time; in manifests `36h`, in Python a timedelta."""
 
@@ -110,7 +112,9 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_read_instant)]
 """A moment with its time zone, as `2026-03-04T09:00:00Z`."""
 
 Share = Annotated[
-    float, BeforeValidator(_read_share), PlainSerializer(format_share, return_type=str, when_used="json")
+    float,
+    BeforeValidator(_read_share),
+    PlainSerializer(format_share, return_type=str, when_used="json"),
 ]
 """A part of a whole; in manifests `2.5%`, in Python 0.0 to 1.0."""
 

@@ -49,9 +49,14 @@ class Budget:
         if wanted.claim_id not in self.state.ledger.claims:
             self.state.owners[wanted.claim_id] = wanted.owner
             claim = Claim(
-                id=wanted.claim_id, kind=ClaimKind.RESERVED, gpus=wanted.gpus, pool=wanted.pool,
-                state=ClaimState.WAITING, made_at=workflow.now(),
-                lead_p50_s=wanted.lead_p50_s, lead_p90_s=wanted.lead_p90_s,
+                id=wanted.claim_id,
+                kind=ClaimKind.RESERVED,
+                gpus=wanted.gpus,
+                pool=wanted.pool,
+                state=ClaimState.WAITING,
+                made_at=workflow.now(),
+                lead_p50_s=wanted.lead_p50_s,
+                lead_p90_s=wanted.lead_p90_s,
             )
             self.state.ledger = self.state.ledger.put(claim)
             self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
@@ -98,9 +103,7 @@ class Budget:
             for pool, gpus in sorted(seen.needed_gpus.items())
         ]
         if seen.sick_gpus:
-            measured.append(
-                Claim(id="sick", kind=ClaimKind.SICK, gpus=seen.sick_gpus, made_at=now)
-            )
+            measured.append(Claim(id="sick", kind=ClaimKind.SICK, gpus=seen.sick_gpus, made_at=now))
         book = book.drop(["sick"]).put(*measured)
         self.change(
             book.model_copy(
@@ -151,7 +154,9 @@ class Budget:
     def count_arrivals(self, gpus: int) -> None:
         """Take GPUs that came, or went, off the plan of arrivals."""
         self.outbox.tell(
-            "supply.arrived" if gpus > 0 else "supply.lost", subject=self.subject, gpus=abs(gpus),
+            "supply.arrived" if gpus > 0 else "supply.lost",
+            subject=self.subject,
+            gpus=abs(gpus),
             reason=f"{abs(gpus)} GPUs were {'added to' if gpus > 0 else 'taken from'} the cluster",
         )
         self.state.arrived_gpus = max(0, self.state.arrived_gpus + gpus)
@@ -167,9 +172,12 @@ class Budget:
             if taken < arrival.gpus:
                 expected.append(
                     Claim(
-                        id=f"arriving/{arrival.name}", kind=ClaimKind.ARRIVING,
-                        gpus=arrival.gpus - taken, made_at=workflow.now(),
-                        expected_at=arrival.at, expected_by=arrival.latest,
+                        id=f"arriving/{arrival.name}",
+                        kind=ClaimKind.ARRIVING,
+                        gpus=arrival.gpus - taken,
+                        made_at=workflow.now(),
+                        expected_at=arrival.at,
+                        expected_by=arrival.latest,
                     )
                 )
         old = [claim.id for claim in self.state.ledger.of(ClaimKind.ARRIVING)]
@@ -181,9 +189,13 @@ class Budget:
         claim = book.claims[claim_id]
         pool = claim.pool or ""
         return ClaimStatus(
-            claim_id=claim_id, state=claim.state, backed=rules.is_backed(book, claim),
-            gpus=claim.gpus, installed_gpus=book.installed,
-            unclaimed_gpus=rules.unclaimed_gpus(book), in_use_gpus=rules.in_use_gpus(book, pool),
+            claim_id=claim_id,
+            state=claim.state,
+            backed=rules.is_backed(book, claim),
+            gpus=claim.gpus,
+            installed_gpus=book.installed,
+            unclaimed_gpus=rules.unclaimed_gpus(book),
+            in_use_gpus=rules.in_use_gpus(book, pool),
             ready_gpus=book.ready.get(pool, 0),
             forecast=forecast_backing(book, claim, workflow.now()),
         )
@@ -192,28 +204,42 @@ class Budget:
         """Tell what became of a claim."""
         status = self.status(claim_id)
         self.outbox.tell(
-            event_type, subject=self.subject, claim=claim_id, gpus=status.gpus,
-            pool=self.state.ledger.claims[claim_id].pool, ready_gpus=status.ready_gpus,
-            in_use_gpus=status.in_use_gpus, unclaimed_gpus=status.unclaimed_gpus,
-            installed_gpus=status.installed_gpus, reason=reason,
+            event_type,
+            subject=self.subject,
+            claim=claim_id,
+            gpus=status.gpus,
+            pool=self.state.ledger.claims[claim_id].pool,
+            ready_gpus=status.ready_gpus,
+            in_use_gpus=status.in_use_gpus,
+            unclaimed_gpus=status.unclaimed_gpus,
+            installed_gpus=status.installed_gpus,
+            reason=reason,
         )
 
     def describe(self) -> None:
         """Show the ledger in the Temporal UI."""
         book = self.state.ledger
         waiting = rules.waiting(book)
-        show(kind="budget", state="short" if waiting else "enough",
-             waiting_for="GPUs" if waiting else "nothing")
+        show(
+            kind="budget",
+            state="short" if waiting else "enough",
+            waiting_for="GPUs" if waiting else "nothing",
+        )
         rows = [
             f"| {c.id} | {c.kind} | {c.state} | {c.pool or ''} | {c.gpus} |"
             for c in book.claims.values()
         ]
         counted = "nobody has counted yet" if book.installed is None else f"{book.installed} GPUs"
         workflow.set_current_details(
-            "\n".join([
-                f"{counted}, {rules.unclaimed_gpus(book)} unclaimed", "",
-                "| claim | kind | state | pool | GPUs |", "|---|---|---|---|---|", *rows,
-            ])
+            "\n".join(
+                [
+                    f"{counted}, {rules.unclaimed_gpus(book)} unclaimed",
+                    "",
+                    "| claim | kind | state | pool | GPUs |",
+                    "|---|---|---|---|---|",
+                    *rows,
+                ]
+            )
         )
 
 
@@ -222,7 +248,9 @@ def _differs(status: ClaimStatus, told: ClaimStatus | None, now: datetime) -> bo
     if told is None:
         return True
     return (status.state, status.backed, status.installed_gpus) != (
-        told.state, told.backed, told.installed_gpus
+        told.state,
+        told.backed,
+        told.installed_gpus,
     ) or (status.state is ClaimState.WAITING and _moved(status.forecast, told.forecast, now))
 
 

@@ -36,8 +36,11 @@ class Catalogue:
             self.state.declared = merged
             self.state.version += 1
             self.outbox.tell(
-                "catalogue.declared", subject="catalogue", after=self.state.version,
-                by=declaration.by, reason=f"declared by {declaration.by}",
+                "catalogue.declared",
+                subject="catalogue",
+                after=self.state.version,
+                by=declaration.by,
+                reason=f"declared by {declaration.by}",
             )
             self.describe()
         return self.state.version

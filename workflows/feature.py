@@ -56,8 +56,14 @@ class Feature:
             self.state.exposure[tier] = order.share
             self.state.notes.pop(tier, None)
             self.outbox.tell(
-                "feature.exposed", subject=self.subject, feature=self.state.name, tier=tier,
-                stage=order.stage, before=before[tier], after=order.share, reason=order.reason,
+                "feature.exposed",
+                subject=self.subject,
+                feature=self.state.name,
+                tier=tier,
+                stage=order.stage,
+                before=before[tier],
+                after=order.share,
+                reason=order.reason,
             )
         reached = format_share(order.share)
         self.remember(f"{', '.join(order.tiers)} at {reached}", order.reason)
@@ -79,7 +85,10 @@ class Feature:
         """Remember what the next stage of some tiers waits for."""
         self.state.notes.update(dict.fromkeys(note.tiers, note))
         self.outbox.tell(
-            "feature.waiting", subject=self.subject, feature=self.state.name, stage=note.stage,
+            "feature.waiting",
+            subject=self.subject,
+            feature=self.state.name,
+            stage=note.stage,
             reason=note.waits_for,
         )
 
@@ -91,8 +100,12 @@ class Feature:
         )
         self.remember(f"held by {order.role}", order.reason)
         self.outbox.tell(
-            "feature.held", subject=self.subject, feature=self.state.name, role=order.role,
-            by=order.by, reason=order.reason,
+            "feature.held",
+            subject=self.subject,
+            feature=self.state.name,
+            role=order.role,
+            by=order.by,
+            reason=order.reason,
         )
 
     @hold.validator
@@ -114,8 +127,12 @@ class Feature:
             self.state.hold = None
             self.remember(f"released by {order.role}", order.reason)
             self.outbox.tell(
-                "feature.released", subject=self.subject, feature=self.state.name,
-                role=order.role, by=order.by, reason=order.reason,
+                "feature.released",
+                subject=self.subject,
+                feature=self.state.name,
+                role=order.role,
+                by=order.by,
+                reason=order.reason,
             )
 
     @release.validator
@@ -140,7 +157,9 @@ class Feature:
         """Tell the Temporal UI where the feature stands."""
         held = self.state.hold
         show(
-            kind="feature", state="held" if held else "live", feature=self.state.name,
+            kind="feature",
+            state="held" if held else "live",
+            feature=self.state.name,
             waiting_for=f"release by {held.role}" if held else "nothing",
         )
         lines = [f"**{t}** {format_share(share)}" for t, share in self.state.exposure.items()]

@@ -118,7 +118,9 @@ class Rollout(Steered):
             try:
                 before = await self.ask_feature(FeatureAct(feature=self.feature, expose=order))
             except ActivityError:  # somebody else holds the feature
-                await self.until_instant(workflow.now() - self.state.shift + _LOOK_AGAIN, Waits.HOLD)
+                await self.until_instant(
+                    workflow.now() - self.state.shift + _LOOK_AGAIN, Waits.HOLD
+                )
                 continue
             progress.exposure_before = dict(before)
             progress.exposed_at = workflow.now()
@@ -129,9 +131,7 @@ class Rollout(Steered):
         """Watch the stage for its bake time, then hold its check against what was read."""
         progress = self.progress(stage)
         exposed_at = progress.exposed_at or workflow.now()
-        await self.until_instant(
-            exposed_at - progress.shift_when_exposed + stage.bake, Waits.BAKE
-        )
+        await self.until_instant(exposed_at - progress.shift_when_exposed + stage.bake, Waits.BAKE)
         if stage.check is None:
             return Verdict.PASS
         measurement = Measurement(
@@ -152,18 +152,22 @@ class Rollout(Steered):
     async def reserve(self, stage: StageSpec) -> None:
         """Claim the stage's GPUs; asking again for the same claim changes nothing."""
         wanted = Reservation(
-            claim_id=self.claim_id(stage), owner=workflow.info().workflow_id,
-            pool=self.order.pool, gpus=stage.reserve,
-            lead_p50_s=self.order.lead_p50_s, lead_p90_s=self.order.lead_p90_s,
+            claim_id=self.claim_id(stage),
+            owner=workflow.info().workflow_id,
+            pool=self.order.pool,
+            gpus=stage.reserve,
+            lead_p50_s=self.order.lead_p50_s,
+            lead_p90_s=self.order.lead_p90_s,
         )
         found = await act(
-            "reserve", BudgetAct(gpu_type=self.order.gpu_type, reservation=wanted),
+            "reserve",
+            BudgetAct(gpu_type=self.order.gpu_type, reservation=wanted),
             summary=f"reserve {stage.reserve} GPUs for {stage.name}",
         )
         self.state.claim = ClaimStatus.model_validate(found)
 
     async def spend(self, stage: StageSpec) -> bool:
-        """Look again, just before opening: do ready replicas cover the reservation now?"""
+        """Look again just before opening, and say whether ready replicas cover the reservation."""
         await self.until(lambda: True, Waits.GPUS)
         claim = self.state.claim
         if claim is None:
@@ -190,7 +194,9 @@ class Rollout(Steered):
         lacks, forecast = what_is_awaited(claim), claim.forecast
         self.tell("stage.waiting", stage, reason=lacks)
         self.tell(
-            "stage.forecast", stage, reason=lacks,
+            "stage.forecast",
+            stage,
+            reason=lacks,
             p50=forecast.p50.isoformat() if forecast else None,
             p90=forecast.p90.isoformat() if forecast else None,
         )
@@ -235,7 +241,9 @@ class Rollout(Steered):
         self.state.phase = RolloutPhase.FINISHED
         self.state.waits = Waits.NOTHING
         self.outbox.tell(
-            "rollout.finished", subject=self.subject, feature=self.feature,
+            "rollout.finished",
+            subject=self.subject,
+            feature=self.feature,
             reason="every stage is open and baked",
         )
         self.describe()
@@ -243,7 +251,9 @@ class Rollout(Steered):
     async def ask_feature(self, asked: FeatureAct) -> dict[str, float]:
         """Have the feature do something; raises ActivityError where it refuses."""
         wanted = asked.expose or asked.note or asked.hold or asked.release
-        summary = "" if wanted is None else getattr(wanted, "reason", "") or "note what it waits for"
+        summary = (
+            "" if wanted is None else getattr(wanted, "reason", "") or "note what it waits for"
+        )
         return dict(await act("ask_feature", asked, summary=summary) or {})
 
     def exposure(
@@ -273,15 +283,24 @@ class Rollout(Steered):
     def tell(self, event_type: str, stage: StageSpec, **data: str | float | bool | None) -> None:
         """Tell what became of a stage."""
         self.outbox.tell(
-            event_type, subject=self.subject, feature=self.feature, stage=stage.name,
-            tier=",".join(stage.tiers), pool=self.order.pool, **data,
+            event_type,
+            subject=self.subject,
+            feature=self.feature,
+            stage=stage.name,
+            tier=",".join(stage.tiers),
+            pool=self.order.pool,
+            **data,
         )
 
     def tell_advanced(self, stage: StageSpec, reason: str) -> None:
         """Tell that a stage opened, with the GPUs that covered it at that instant."""
         claim = self.state.claim
         self.tell(
-            "stage.advanced", stage, reason=reason, after=stage.exposure, reserve=stage.reserve,
+            "stage.advanced",
+            stage,
+            reason=reason,
+            after=stage.exposure,
+            reserve=stage.reserve,
             ready_gpus=claim.ready_gpus if claim else None,
             in_use_gpus=claim.in_use_gpus if claim else None,
         )
@@ -304,8 +323,13 @@ class Rollout(Steered):
         progress = self.state.progress.setdefault(approval.stage, StageProgress())
         progress.approved_by = approval.by
         stage = next(s for s in self.order.spec.stages if s.name == approval.stage)
-        self.tell("stage.approved", stage, by=approval.by, role=approval.role,
-                  reason=approval.reason or f"approved by {approval.by}")
+        self.tell(
+            "stage.approved",
+            stage,
+            by=approval.by,
+            role=approval.role,
+            reason=approval.reason or f"approved by {approval.by}",
+        )
         self.describe()
 
     @approve.validator
@@ -328,11 +352,16 @@ class Rollout(Steered):
     def promote(self, order: Act) -> None:
         """Take an inconclusive check as passed, on a person's word."""
         self.state.progress[self.state.stage].verdict = Verdict.PASS
-        self.outbox.tell("stage.promoted", subject=self.subject, stage=self.state.stage,
-                         by=order.by, reason=order.reason)
+        self.outbox.tell(
+            "stage.promoted",
+            subject=self.subject,
+            stage=self.state.stage,
+            by=order.by,
+            reason=order.reason,
+        )
 
     @promote.validator
-    def _may_promote(self, order: Act) -> None:
+    def _may_promote(self, order: Act) -> None:  # noqa: ARG002 - as the update
         if self.state.waits is not Waits.PERSON:
             raise refuse(f"{self.subject}: no check waits for a person, so nothing to promote.")
 

@@ -30,16 +30,23 @@ def show_rollout(order: RolloutOrder, state: RolloutState) -> None:
     """Update search attributes and the current details."""
     waits = "hold" if state.hold else "pause" if state.paused else str(state.waits)
     show(
-        kind="rollout", state=str(state.phase), feature=order.spec.feature,
-        waiting_for=waits, owner=order.spec.owner,
+        kind="rollout",
+        state=str(state.phase),
+        feature=order.spec.feature,
+        waiting_for=waits,
+        owner=order.spec.owner,
     )
     rows = [_row(stage, state) for stage in order.spec.stages]
     workflow.set_current_details(
-        "\n".join([
-            f"Stage **{state.stage}** waits for **{waits}**. {_next_step(order, state)}", "",
-            "| stage | tiers | exposure | GPUs | approved by | open since | verdict |",
-            "|---|---|---|---|---|---|---|", *rows,
-        ])
+        "\n".join(
+            [
+                f"Stage **{state.stage}** waits for **{waits}**. {_next_step(order, state)}",
+                "",
+                "| stage | tiers | exposure | GPUs | approved by | open since | verdict |",
+                "|---|---|---|---|---|---|---|",
+                *rows,
+            ]
+        )
     )
 
 
@@ -50,8 +57,13 @@ def _row(stage: StageSpec, state: RolloutState) -> str:
     opened = f"{progress.exposed_at:%F %T}" if progress and progress.exposed_at else ""
     verdict = str(progress.verdict) if progress and progress.verdict else ""
     cells = [
-        stage.name, ", ".join(stage.tiers), format_share(stage.exposure), str(stage.reserve),
-        approval, opened, verdict,
+        stage.name,
+        ", ".join(stage.tiers),
+        format_share(stage.exposure),
+        str(stage.reserve),
+        approval,
+        opened,
+        verdict,
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -68,7 +68,8 @@ class Steered:
             try:
                 await workflow.wait_condition(
                     lambda: self.is_stopped or self.state.abort is not None,
-                    timeout=left, timeout_summary=f"{waits} until {due_at:%F %T}",
+                    timeout=left,
+                    timeout_summary=f"{waits} until {due_at:%F %T}",
                 )
             except TimeoutError:
                 continue
@@ -89,7 +90,7 @@ class Steered:
         self._tell("plan.paused", order)
 
     @pause.validator
-    def _may_pause(self, order: Act) -> None:
+    def _may_pause(self, order: Act) -> None:  # noqa: ARG002 - as the update
         self._refuse_when_over("pause")
         if self.state.paused is not None:
             message = f"{self.subject}: {self.state.paused.by} has paused it already. Resume it."
@@ -103,7 +104,7 @@ class Steered:
         self._tell("plan.resumed", order)
 
     @resume.validator
-    def _may_resume(self, order: Act) -> None:
+    def _may_resume(self, order: Act) -> None:  # noqa: ARG002 - as the update
         self._refuse_when_over("resume")
         if self.state.paused is None:
             raise refuse(f"{self.subject}: it is not paused, so there is nothing to resume.")
@@ -172,7 +173,5 @@ class Steered:
             self.state.stopped_at = None
 
     def _tell(self, event_type: str, order: Act, **data: str) -> None:
-        self.outbox.tell(
-            event_type, subject=self.subject, by=order.by, reason=order.reason, **data
-        )
+        self.outbox.tell(event_type, subject=self.subject, by=order.by, reason=order.reason, **data)
         self.describe()

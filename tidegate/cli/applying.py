@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tidegate.edges.files import load_manifests
 from tidegate.edges.temporal import ControlPlane
-from tidegate.manifests import Manifests, check_references, load_manifests
+from tidegate.manifests import Manifests
 from tidegate.messages.catalogue import Declaration
 from tidegate.messages.rollout import RolloutOrder
 from tidegate.plans import RolloutSpec
@@ -16,11 +17,10 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     Raises PlanError with every mistake, and then nothing has changed; Refused where a running
     plan stands against it.
     """
-    declared = load_manifests(path)
     catalogue = await plane.catalogue()
     known = catalogue.declared if catalogue is not None else Manifests()
+    declared = load_manifests(path, before=known)
     whole = declared.over(known)
-    check_references(whole, where=path.name)
     fields = {name: getattr(declared, name) for name in Manifests.model_fields}
     version = await plane.declare(Declaration(by=by, **fields))
     for name, budget in declared.budgets.items():

@@ -122,7 +122,7 @@ def _steer(rollout: str, verb: str, by: str, reason: str, done: str) -> None:
     _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
 
 
-def _hold(rollout: str, verb: str, role: str, by: str, reason: str, done: str) -> None:  # noqa: PLR0917
+def _hold(rollout: str, verb: str, role: str, by: str, reason: str, done: str) -> None:
     from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
 
     order = HoldOrder(by=by or _me(), reason=reason, role=role)

@@ -30,13 +30,16 @@ def show_feature(feature: FeatureState) -> Iterator[str]:
     reached = ", ".join(f"{tier} {format_share(s)}" for tier, s in feature.exposure.items())
     yield f"feature/{feature.name}  exposed to {reached or 'nobody'}"
     if feature.hold is not None:
-        yield f"  held by {feature.hold.role} since {_at(feature.hold.since)}: {feature.hold.reason}"
+        hold = feature.hold
+        yield f"  held by {hold.role} since {_at(hold.since)}: {hold.reason}"
 
 
 def show_range(forecast: DateRange | None) -> str:
     """Write a range as people read it, or say that it is unknown."""
-    return "at an unknown date" if forecast is None else (
-        f"between {_at(forecast.p50)} and {_at(forecast.p90)} (p50 to p90)"
+    return (
+        "at an unknown date"
+        if forecast is None
+        else (f"between {_at(forecast.p50)} and {_at(forecast.p90)} (p50 to p90)")
     )
 
 

@@ -32,9 +32,8 @@ async def connect(address: str, namespace: str) -> "ControlPlane":
             address, namespace=namespace, data_converter=pydantic_data_converter
         )
     except (RuntimeError, RPCError, OSError) as error:
-        message = (
-            f"temporal: no answer from {address}. Start it, or set TIDEGATE_TEMPORAL to where it is."
-        )
+        message = f"temporal: no answer from {address}. "
+            "Start it, or set TIDEGATE_TEMPORAL to where it is."
         raise Unavailable(message, code="temporal-unavailable") from error
     return ControlPlane(client)
 
@@ -80,8 +79,12 @@ class ControlPlane:
             raise Refused(message, code="rollout-running")
         try:
             await self.client.start_workflow(
-                "Rollout", order, id=rollout_id(order.name), task_queue=TASK_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE, rpc_timeout=_DEADLINE,
+                "Rollout",
+                order,
+                id=rollout_id(order.name),
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                rpc_timeout=_DEADLINE,
                 static_summary=f"Rollout of {order.spec.feature}",
             )
         except RPCError as error:
@@ -109,9 +112,7 @@ class ControlPlane:
         """Pause, resume, hold, release, promote or abort a rollout."""
         await self._update(rollout_id(rollout), verb, order, None)
 
-    async def ask_feature(
-        self, name: str, verb: str, message: object
-    ) -> dict[str, float] | None:
+    async def ask_feature(self, name: str, verb: str, message: object) -> dict[str, float] | None:
         """Have a feature do something."""
         found = await self._update(feature_id(name), verb, message, dict[str, float])
         return cast("dict[str, float] | None", found)
@@ -182,7 +183,10 @@ class ControlPlane:
     ) -> T:
         try:
             found = await self.client.execute_update_with_start_workflow(
-                update, message, start_workflow_operation=start, result_type=answer,
+                update,
+                message,
+                start_workflow_operation=start,
+                result_type=answer,
                 rpc_timeout=_DEADLINE,
             )
         except WorkflowUpdateFailedError as error:
@@ -196,7 +200,10 @@ def _start(
     workflow_type: str, state: object, workflow_id: str
 ) -> WithStartWorkflowOperation[Any, Any]:
     return WithStartWorkflowOperation(
-        workflow_type, state, id=workflow_id, task_queue=TASK_QUEUE,
+        workflow_type,
+        state,
+        id=workflow_id,
+        task_queue=TASK_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )
 

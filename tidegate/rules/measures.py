@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
 
 
-def queue_wait(
-    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
-) -> Reading:
+def queue_wait(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
     """Mean queue wait of a pool's replicas in seconds, each weighing the same.
 
     A replica that started nothing since it was last asked waits 0 s if it reads that nobody
@@ -16,9 +14,7 @@ def queue_wait(
     return _over_engines("queue_wait", nodes, pool, _wait_s, now=now, limit_s=limit_s)
 
 
-def kv_cache_use(
-    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
-) -> Reading:
+def kv_cache_use(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
     """Mean KV-cache use of a pool's replicas, 0 to 1."""
     return _over_engines(
         "kv_cache_use", nodes, pool, lambda engine: engine.kv_cache_use, now=now, limit_s=limit_s
@@ -71,7 +67,7 @@ def demand_rps(
     return Reading("demand", total, max(now - g.at for g in heard), limit_s)
 
 
-def load(  # noqa: PLR0913 - what it is measured from, by keyword
+def load(
     nodes: Sequence[NodeReading],
     gateways: Sequence[DemandReading],
     pool: str,
@@ -107,7 +103,7 @@ def _wait_s(engine: EngineReading) -> float | None:
     return engine.queue_wait_s
 
 
-def _over_engines(  # noqa: PLR0913 - keyword-only, and private
+def _over_engines(
     name: str,
     nodes: Sequence[NodeReading],
     pool: str,
