@@ -32,8 +32,10 @@ async def connect(address: str, namespace: str) -> "ControlPlane":
             address, namespace=namespace, data_converter=pydantic_data_converter
         )
     except (RuntimeError, RPCError, OSError) as error:
-        message = f"temporal: no answer from {address}. "
+        message = (
+            f"temporal: no answer from {address}. "
             "Start it, or set TIDEGATE_TEMPORAL to where it is."
+        )
         raise Unavailable(message, code="temporal-unavailable") from error
     return ControlPlane(client)
 
