@@ -112,6 +112,12 @@ async def test_all_mistakes_are_named_at_once() -> None:
     ]
 
 
+async def test_what_was_got_is_shown_short() -> None:
+    long = await Asked(snapshot()).post("/v1/admit", {"feature": 10**20, "user": {}, "tier": None})
+    got = [error["got"] for error in long.json["errors"]]
+    assert got == ["a very large number", "an object", "null"]
+
+
 async def test_a_field_of_a_later_release_is_left_alone() -> None:
     assert (await Asked(snapshot()).admit(session="s-1")).status == 200
 

@@ -1,6 +1,7 @@
 """A gateway process follows a real Redis, and outlives every loss of it."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 from redis import asyncio as redis_asyncio
 
 from embedded.redis import RedisServer, RedisSource, find_redis
+from gateway.stored import SnapshotFile
 from tests.debian import needs_package
 from tests.gateway.running import RunningGateway, running_gateway, version_now
 from tests.real_redis import RealRedis, real_redis
@@ -136,6 +138,15 @@ async def test_it_starts_from_disk_where_redis_is_away(tmp_path: Path) -> None:
         assert (await again.admit("ada", "pro"))[0] == 200
     async with running_gateway(tmp_path, "redis://127.0.0.1:1/0", "--name", "two") as other:
         assert (await other.admit())[0] == 503
+
+
+async def test_what_people_decided_is_on_disk_before_it_is_in_force(tmp_path: Path) -> None:
+    async with following(tmp_path) as (_, redis, gateway):
+        await redis.publish(open_for_all(20))
+        await gateway.until_holding("intent", 20)
+        await gateway.stop(signal.SIGKILL)
+    saved = SnapshotFile(tmp_path / "state" / "gateway-one.json").load()
+    assert saved.versions()["intent"] == 20
 
 
 @pytest.mark.parametrize("written", ["99 {", "no version at all", '99 {"version": 99}', ""])

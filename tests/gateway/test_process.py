@@ -56,6 +56,7 @@ async def test_a_signal_ends_it_with_0_and_frees_the_port(
         with socket.create_server((LOOPBACK, gateway.port)):
             pass
         assert "Traceback" not in gateway.log
+        assert "gateway.stopped" in gateway.log
 
 
 async def test_a_request_under_way_is_answered_before_the_end(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def snapshot(intent_part: IntentPart | None = None, *gates: GatePart) -> Snapsho
     return Snapshot(intent=intent_part or intent(), gates={g.pool: g for g in held})
 
 
-texts = st.text(st.characters(exclude_categories=()), max_size=12)
+texts = st.builds(str.__add__, st.text(max_size=12), st.sampled_from(["", "\ud800", "\udfff"]))
 """Any text at all, halves of surrogate pairs included."""
 users = st.text(min_size=1, max_size=12)
 shares = st.floats(0.0, 1.0)
