@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes.util
+import dataclasses
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -64,6 +66,9 @@ class Stack:
 
     async def start(self) -> None:
         """Start the servers, then what runs on them; raises Unavailable when one does not come."""
+        # For whoever wants to look, or to disturb, from outside.
+        found = json.dumps(dataclasses.asdict(self.addresses), indent=2)
+        (self.folder / "addresses.json").write_text(found, encoding="utf-8")
         async with asyncio.TaskGroup() as starting:
             starting.create_task(start_temporal(self.supervisor, self._temporal))
             starting.create_task(start_redis(self.supervisor, self._redis, self.folder))

@@ -1,0 +1,105 @@
+"""A small launch day as it would be recorded, true in every way, for tests that break it."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from scenarios.assertions import Evidence
+from tidegate.events import Event
+from tidegate.manifests import parse_manifests
+
+START: Final = datetime(2026, 3, 4, 10, tzinfo=UTC)
+
+PLAN: Final = """
+apiVersion: tidegate.dev/v1
+kind: Tier
+metadata: {name: pro}
+spec: {rank: 0, gated: false}
+---
+apiVersion: tidegate.dev/v1
+kind: Tier
+metadata: {name: free}
+spec: {rank: 1, gated: true}
+---
+apiVersion: tidegate.dev/v1
+kind: Rollout
+metadata: {name: launch}
+spec:
+  feature: image
+  owner: ada
+  stages:
+    - {name: pro, tiers: [pro], startsAt: "2026-03-04T10:01:00Z", approval: product,
+       reserve: 2, bake: 5m}
+    - {name: free, tiers: [free], reserve: 3, bake: 5m}
+"""
+
+
+class Told:
+    """Writes events as the loops and workflows do, numbered by their source."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._numbers: Counter[str] = Counter()
+
+    def tell(self, at_min: float, event_type: str, **data: str | float | bool | None) -> None:
+        source = f"/{event_type.partition('.')[0]}"
+        self._numbers[source] += 1
+        self.events.append(
+            Event(
+                source=source,
+                sequence=self._numbers[source],
+                type=event_type,
+                at=START + timedelta(minutes=at_min),
+                subject="",
+                data=data,
+            )
+        )
+
+    def sized(self, at_min: float, *, ready: int, booked: int, installed: int) -> None:
+        self.tell(
+            at_min, "pool.sized", ready_gpus=ready, booked_gpus=booked, installed_gpus=installed
+        )
+
+    def claim(  # noqa: PLR0913 - as the budget tells it
+        self, at_min: float, verb: str, *, stage: str, gpus: int, ready: int, use: int, free: int
+    ) -> None:
+        self.tell(
+            at_min,
+            f"claim.{verb}",
+            claim=f"rollout/launch/run/{stage}",
+            gpus=gpus,
+            ready_gpus=ready,
+            in_use_gpus=use,
+            unclaimed_gpus=free,
+        )
+
+
+def true_evidence() -> Evidence:
+    """Return a day on which everything held."""
+    told = Told()
+    told.tell(0.5, "stage.approved", stage="pro")
+    told.tell(1, "stage.due", stage="pro")
+    told.claim(1, "made", stage="pro", gpus=2, ready=0, use=0, free=4)
+    told.claim(1, "granted", stage="pro", gpus=2, ready=0, use=0, free=2)
+    told.sized(3, ready=2, booked=2, installed=4)
+    told.claim(3, "spent", stage="pro", gpus=2, ready=2, use=0, free=2)
+    told.tell(3, "feature.exposed", tier="pro", before=0.0, after=1.0)
+    told.tell(3, "stage.advanced", stage="pro")
+    told.tell(4, "admission.counted", tier="pro", admitted=90, refused_by_gate=0)
+    told.sized(5, ready=4, booked=4, installed=4)
+    told.tell(8, "stage.baked", stage="pro")
+    told.tell(8, "stage.due", stage="free")
+    told.claim(8, "made", stage="free", gpus=3, ready=4, use=4, free=0)
+    told.tell(8, "stage.waiting", stage="free")
+    told.tell(8, "stage.forecast", stage="free", p50=None, p90=None)
+    p50, p90 = START + timedelta(minutes=20), START + timedelta(minutes=30)
+    told.tell(9, "stage.forecast", stage="free", p50=p50.isoformat(), p90=p90.isoformat())
+    told.tell(20, "supply.arrived", gpus=4)
+    told.claim(20, "granted", stage="free", gpus=3, ready=4, use=4, free=1)
+    told.sized(22, ready=7, booked=7, installed=8)
+    told.claim(22, "spent", stage="free", gpus=3, ready=7, use=4, free=1)
+    told.tell(22, "feature.exposed", tier="free", before=0.0, after=1.0)
+    told.tell(22, "stage.advanced", stage="free")
+    told.tell(24, "admission.counted", tier="free", admitted=50, refused_by_gate=9)
+    told.tell(27, "stage.baked", stage="free")
+    return Evidence(told.events, [], parse_manifests(PLAN, where="plan"), "launch")
