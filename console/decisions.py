@@ -70,7 +70,7 @@ def _change(event: Event, clock: Clock) -> str:
     if event.type == "pool.sized":
         return f", {sizes(event)}"
     if event.type == "stage.forecast":
-        return f" {date_range(_forecast(event), event.at.timestamp(), clock)}"
+        return f" {date_range(forecast_of(event), event.at.timestamp(), clock)}"
     before, after = event.data.get("before"), event.data.get("after")
     if after is None:
         return ""
@@ -80,7 +80,8 @@ def _change(event: Event, clock: Clock) -> str:
     return " " + " → ".join(said)
 
 
-def _forecast(event: Event) -> DateRange | None:
+def forecast_of(event: Event) -> DateRange | None:
+    """Return the range that a forecast tells; None where it is unknown."""
     p50, p90 = event.data.get("p50"), event.data.get("p90")
     if not isinstance(p50, str) or not isinstance(p90, str):
         return None

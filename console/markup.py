@@ -7,7 +7,7 @@ from typing import Final
 from console.decisions import Sieve, decision_words, reason_of
 from console.links import WorkflowUrl
 from console.stages import Standing, TierStage
-from console.times import Clock, date_range, moment
+from console.times import Clock, date_range, stamp
 from console.words import share, title
 from tidegate.events import Event
 from tidegate.messages.feature import feature_id
@@ -86,7 +86,7 @@ def _decision_item(event: Event, now: float, clock: Clock) -> str:
     if decision := event.data.get("decision_id"):
         about += f" · {decision}"
     return (
-        f'<li title="{escape(about)}"><time>{moment(event.at.timestamp(), now, clock)}</time>'
+        f'<li title="{escape(about)}"><time>{stamp(event.at.timestamp(), now, clock)}</time>'
         f'<span class="mark {mark}"></span>'
         f'<span class="what">{escape(decision_words(event, clock))}{why}</span></li>'
     )

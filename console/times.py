@@ -33,6 +33,14 @@ def moment(at: float, now: float, clock: Clock) -> str:
     return f"{then.day} {then:%b}{year} {then:%H:%M}"
 
 
+def stamp(at: float, now: float, clock: Clock) -> str:
+    """Write when something happened, for a list: `14:32:05`, or `4 Mar 14:32` on another day."""
+    then = clock(at)
+    if then.date() == clock(now).date():
+        return then.strftime("%H:%M:%S")
+    return f"{then.day} {then:%b %H:%M}"
+
+
 def date_range(opens: DateRange | None, now: float, clock: Clock) -> str:
     """Write a forecast as the range it is, or that it is unknown; never "soon"."""
     if opens is None:

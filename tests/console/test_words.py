@@ -1,0 +1,173 @@
+from console.decisions import Sieve, decision_words, reason_of
+from console.history import History
+from console.stages import Standing, tier_stages
+from console.times import date_range, moment, stamp
+from console.words import gate_words, gpu_use_words, gpu_words, headline, warnings
+from tests.console.made_up import (
+    PAID,
+    START,
+    between,
+    event,
+    feature,
+    gate,
+    intent,
+    launched,
+    node,
+    sized,
+    snapshot,
+    utc,
+)
+from tidegate.snapshot import FeatureIntent, GatePart, GateState, Snapshot
+
+
+def history_of(image: FeatureIntent, part: GatePart | None = None) -> History:
+    history = History()
+    history.hear(START, snapshot(image, part), [], [], [])
+    return history
+
+
+def test_the_headline_says_who_is_in_and_what_the_others_wait_for_and_until_when() -> None:
+    waiting = feature(
+        opens={"free": between(1920, 3000)}, waits_for={"free": "4 GPUs: 2 of 8 are unclaimed"}
+    )
+    said = headline(history_of(waiting), utc)
+    assert said == "image: Pro, Plus, Team open; Free waits for 4 GPUs: 10:32–10:50"
+
+
+def test_an_unknown_date_is_said_to_be_unknown() -> None:
+    waiting = feature(opens={"free": None}, waits_for={"free": "4 GPUs"})
+    said = headline(history_of(waiting), utc)
+    assert said == "image: Pro, Plus, Team open; Free waits for 4 GPUs: date unknown"
+
+
+def test_the_headline_says_how_far_a_tier_is_in() -> None:
+    partly = feature(PAID | {"free": 0.025})
+    assert headline(history_of(partly), utc).endswith("Free at 2.5%")
+
+
+def test_the_headline_says_why_a_feature_is_held() -> None:
+    held = feature({"pro": 1.0}, held_because="legal: terms are under review")
+    said = headline(history_of(held), utc)
+    assert said == (
+        "image: Pro open; Plus, Team, Free on hold at 0%: legal: terms are under review"
+    )
+
+
+def test_the_headline_says_that_nothing_is_published() -> None:
+    assert headline(History(), utc).startswith("Nothing is published yet")
+
+
+def test_a_gate_says_its_state_whom_it_lets_in_and_why() -> None:
+    narrowed = gate(0.4, state=GateState.THROTTLED, reason="queue wait 2.10 s is over 1.00 s")
+    assert gate_words(narrowed) == ("throttled, lets in Free 40%: queue wait 2.10 s is over 1.00 s")
+    assert gate_words(gate()) == "open"
+
+
+def test_gpu_use_is_absent_with_its_reason_or_a_mean() -> None:
+    history = History()
+    history.hear(START, snapshot(), [], [], [])
+    assert gpu_use_words(history) == "absent (no agent was heard lately)"
+    without = node(START, use=None, absent_because="no NVML library")
+    history.hear(START, snapshot(), [without], [], [])
+    assert gpu_use_words(history) == "absent (no NVML library)"
+    history.hear(START, snapshot(), [node(START, use=0.5)], [], [])
+    assert gpu_use_words(history) == "50% over 1 GPU"
+
+
+def test_gpus_are_absent_until_a_sizing_is_heard() -> None:
+    history = History()
+    history.hear(START, snapshot(), [node(START)], [], [])
+    assert gpu_words(history, "image") == "absent (no sizing was heard yet)"
+    history.hear(START, snapshot(), [node(START)], [], [sized(1, START)])
+    assert gpu_words(history, "image") == (
+        "needed 9, ready 2, arriving 1, installed 8, 1 engine answering"
+    )
+
+
+def test_silence_is_said_with_the_age_of_what_is_shown() -> None:
+    history = History()
+    history.miss(START, "redis: no answer.")
+    assert warnings(history, utc) == ("redis: no answer. Nothing was heard yet.",)
+    history.hear(START + 1, snapshot(), [], [], [])
+    history.miss(START + 2, "redis: no answer.")
+    assert warnings(history, utc) == ("redis: no answer. Showing the state of 10:00:01.",)
+
+
+def test_parts_that_are_not_renewed_and_missing_readings_are_said() -> None:
+    history = History()
+    old = Snapshot(intent=intent(expires_at=START + 5), gates={"image": gate(expires_at=START + 5)})
+    history.hear(START + 10, old, [], [], [])
+    assert warnings(history, utc) == (
+        "intent: not renewed since 10:00:00.",
+        "gate of image: not renewed since 10:00:00; "
+        "gateways let in at most 20% of its gated tiers.",
+    )
+    history.hear(START, snapshot(part=gate(stale=True)), [], [], [])
+    assert warnings(history, utc) == (
+        "gate of image: required readings are missing; it may not reopen.",
+    )
+
+
+def test_a_decision_is_said_with_what_it_changed() -> None:
+    tightened = launched().events[3]
+    assert decision_words(tightened, utc) == "gate of image, Free: tightened 100% → 40%"
+    assert reason_of(tightened) == "queue wait 2.10 s is over 1.00 s"
+
+
+def test_a_stage_for_several_tiers_names_each() -> None:
+    opened = event(
+        1, "stage.advanced", feature="image", stage="plus-and-team", tier="plus,team", after=1.0
+    )
+    assert decision_words(opened, utc) == "image, stage plus-and-team, Plus, Team: advanced 100%"
+
+
+def test_a_forecast_is_said_as_its_range_or_unknown() -> None:
+    assert decision_words(launched().events[2], utc) == (
+        "image, stage free-first, Free: forecast 10:00:50–10:01:10"
+    )
+    unknown = event(1, "stage.forecast", feature="image", stage="free", tier="free", p50=None)
+    assert decision_words(unknown, utc).endswith("forecast date unknown")
+
+
+def test_an_event_of_a_kind_not_known_here_is_said_all_the_same() -> None:
+    strange = event(1, "budget.gpu-lost", subject="budget/h100", reason="it fell off the bus")
+    assert decision_words(strange, utc) == "budget h100: gpu lost"
+
+
+def test_a_sizing_that_booked_nothing_new_is_no_decision() -> None:
+    sieve = Sieve()
+    assert sieve.keeps(sized(1, START))
+    assert not sieve.keeps(sized(2, START, needed=10))
+    assert sieve.keeps(sized(3, START, booked=4))
+    assert sieve.keeps(event(4, "stage.due"))
+
+
+def test_each_tier_stands_where_the_intent_says() -> None:
+    waiting = feature({"pro": 1.0, "plus": 0.5}, opens={"free": None}, waits_for={"free": "4 GPUs"})
+    standings = {stage.tier: stage.standing for stage in tier_stages(history_of(waiting))}
+    assert standings == {
+        "pro": Standing.OPEN,
+        "plus": Standing.PARTLY_OPEN,
+        "team": Standing.SHUT,
+        "free": Standing.WAITING,
+    }
+
+
+def test_a_tier_that_does_not_wait_says_why_its_last_stage_moved() -> None:
+    opened = event(
+        1, "stage.baked", feature="image", stage="pro", tier="pro", reason="its check passed"
+    )
+    history = History()
+    history.hear(START, snapshot(), [], [], [opened])
+    stage = tier_stages(history)[0]
+    assert (stage.stage, stage.why, stage.rollout) == ("pro", "its check passed", "rollout/launch")
+
+
+def test_instants_are_written_as_closely_as_they_deserve() -> None:
+    assert moment(START + 30, START, utc) == "10:00:30"
+    assert moment(START + 3600, START, utc) == "11:00"
+    assert moment(START + 86_400 * 3, START, utc) == "7 Mar 10:00"
+    assert moment(START + 86_400 * 365, START, utc) == "4 Mar 2027 10:00"
+    assert stamp(START + 3600, START, utc) == "11:00:00"
+    assert stamp(START - 86_400, START, utc) == "3 Mar 10:00"
+    assert date_range(between(60, 60), START, utc) == "10:01:00"
