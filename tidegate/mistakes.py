@@ -105,9 +105,9 @@ def _expectation(details: ErrorDetails) -> tuple[str, str]:
     context = details.get("ctx", {})
     match details["type"]:
         case "greater_than":
-            return f"more than {context['gt']}", "Raise it"
+            return f"more than {context['gt']:g}", "Raise it"
         case "greater_than_equal":
-            return f"at least {context['ge']}", "Raise it"
+            return f"at least {context['ge']:g}", "Raise it"
         case "literal_error":
             choice = str(context["expected"]).replace("'", '"')
             return choice, "Write it so" if " or " not in choice else "Choose one"
