@@ -172,8 +172,9 @@ def test_deciding_never_fails(
     decider = compile_snapshot(given_snapshot)
     for asked in (name, "image"):
         for by in (tier, *(given_snapshot.intent or intent()).tiers):
-            outcome = decider.decide(asked, user, by, surface, now)
-            assert outcome.allowed is (outcome.code is Code.ALLOWED)
+            for where in (surface, "api"):
+                outcome = decider.decide(asked, user, by, where, now)
+                assert outcome.allowed is (outcome.code is Code.ALLOWED)
 
 
 @given(snapshots(), users, instants, st.data())
