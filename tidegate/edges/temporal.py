@@ -8,6 +8,7 @@ from temporalio.client import (
     WithStartWorkflowOperation,
     WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -22,6 +23,9 @@ from tidegate.messages.rollout import Approval, RolloutOrder, rollout_id
 from tidegate.settings import TASK_QUEUE
 
 _DEADLINE: Final = timedelta(seconds=5)
+_TASK_WITHIN: Final = timedelta(seconds=2)
+"""A workflow task in the hands of a worker that was killed goes to another after this."""
+_NO_WORKER: Final = "temporal: no worker answered in 5 s. Start one: python -m controllers worker."
 T = TypeVar("T")
 
 
@@ -85,6 +89,7 @@ class ControlPlane:
                 order,
                 id=rollout_id(order.name),
                 task_queue=TASK_QUEUE,
+                task_timeout=_TASK_WITHIN,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 rpc_timeout=_DEADLINE,
                 static_summary=f"Rollout of {order.spec.feature}",
@@ -170,6 +175,8 @@ class ControlPlane:
             )
         except WorkflowUpdateFailedError as error:
             raise Refused(_cause(error), code="refused") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable(_NO_WORKER, code="temporal-unavailable") from error
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 text = f"{workflow_id}: no such workflow is running. Apply its manifest first."
@@ -193,6 +200,8 @@ class ControlPlane:
             )
         except WorkflowUpdateFailedError as error:
             raise Refused(_cause(error), code="refused") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable(_NO_WORKER, code="temporal-unavailable") from error
         except RPCError as error:
             raise _unavailable(error) from error
         return cast("T", found)
@@ -206,6 +215,7 @@ def _start(
         state,
         id=workflow_id,
         task_queue=TASK_QUEUE,
+        task_timeout=_TASK_WITHIN,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )
 
