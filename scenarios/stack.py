@@ -23,6 +23,9 @@ from tidegate.settings import cache_folder, variable
 
 _LOOPS: Final = ("worker", "recorder", "publisher", "capacity", "gate", "agent")
 
+_READY_WITHIN_S: Final = 45.0
+"""Seconds are enough, but not on a machine that does much else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -121,6 +124,7 @@ class Stack:
             [sys.executable, "-m", module, *arguments],
             env=self.environment(),
             ready=_serves(ready) if ready else None,
+            ready_within_s=_READY_WITHIN_S,
             restarts=name != "crowd",
         )
 
