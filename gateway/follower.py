@@ -70,7 +70,8 @@ class Follower:
         self._unsaved |= self._holder.take(offered)
         intent = self._holder.now_held.snapshot.intent
         if intent is not None and intent is not before:
-            _log.info("intent.taken", version=intent.version, features=len(intent.features))
+            if before is None or intent.features != before.features:
+                _log.info("intent.taken", version=intent.version, features=len(intent.features))
             self._save()
         # Gates move each second; so that many pools do not mean many writes, they share one.
         elif asyncio.get_running_loop().time() - self._saved_at >= _SAVE_EVERY_S:

@@ -140,6 +140,17 @@ async def test_it_starts_from_disk_where_redis_is_away(tmp_path: Path) -> None:
         assert (await other.admit())[0] == 503
 
 
+async def test_intent_that_is_only_renewed_is_not_told_again(tmp_path: Path) -> None:
+    async with following(tmp_path) as (_, redis, gateway):
+        for version in (20, 21):
+            await redis.publish(open_for_all(version))
+            await gateway.until_holding("intent", version)
+        assert gateway.log.count("intent.taken") == 1
+        await redis.publish(open_for_all(22, exposure={"pro": 1.0}))
+        await gateway.until_holding("intent", 22)
+        assert gateway.log.count("intent.taken") == 2
+
+
 async def test_what_people_decided_is_on_disk_before_it_is_in_force(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, redis, gateway):
         await redis.publish(open_for_all(20))
