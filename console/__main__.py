@@ -68,8 +68,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
 
 def listen(address: str) -> socket.socket:
     """Bind the console's address; raises PlanError or Refused, each naming TIDEGATE_CONSOLE."""
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None

@@ -97,10 +97,10 @@ def test_parts_that_are_not_renewed_and_missing_readings_are_said() -> None:
     history = History()
     old = Snapshot(intent=intent(expires_at=START + 5), gates={"image": gate(expires_at=START + 5)})
     history.hear(START + 10, old, [], [], [])
-    assert warnings(history, utc) == (
-        "intent: not renewed since 10:00:00.",
-        "gate of image: not renewed since 10:00:00; "
-        "gateways let in at most 20% of its gated tiers.",
+    about_intent, about_gate = warnings(history, utc)
+    assert about_intent == "intent: not renewed since 10:00:00."
+    assert about_gate == (
+        "gate of image: not renewed since 10:00:00; gateways let in at most 20% of its gated tiers."
     )
     history.hear(START, snapshot(part=gate(stale=True)), [], [], [])
     assert warnings(history, utc) == (
