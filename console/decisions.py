@@ -9,7 +9,7 @@ from console.words import listed, share, sizes
 from tidegate.events import Event
 from tidegate.snapshot import DateRange
 
-_ASIDES: Final = frozenset({"gate.held", "stage.due", "claim.waiting"})
+_ASIDES: Final = frozenset({"gate.held", "stage.due"})
 """Told in the list of decisions, and left out where the story is told line by line."""
 
 _SHARES_OF: Final = ("gate.", "stage.", "feature.")

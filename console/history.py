@@ -58,6 +58,9 @@ DEMAND_QUANTITIES: Final = (
 
 _Key = tuple[Quantity, str, str]
 
+COUNTED: Final = "admission.counted"
+"""Gateways count this way; it is no decision, and the demand is drawn from readings."""
+
 
 class History:
     """The last half hour, heard once a second; it keeps what was last known when Redis is away."""
@@ -160,7 +163,7 @@ class History:
         return known.reading_limit_s if known else READING_LIMIT_S
 
     def _hear_event(self, event: Event) -> None:
-        if event.id in self._ids:
+        if event.type == COUNTED or event.id in self._ids:
             return
         self._ids[event.id] = None
         if len(self._ids) > _IDS_KEPT:

@@ -60,18 +60,9 @@ class Told:
             at_min, "pool.sized", ready_gpus=ready, booked_gpus=booked, installed_gpus=installed
         )
 
-    def claim(  # noqa: PLR0913 - as the budget tells it
-        self, at_min: float, verb: str, *, stage: str, gpus: int, ready: int, use: int, free: int
-    ) -> None:
-        self.tell(
-            at_min,
-            f"claim.{verb}",
-            claim=f"rollout/launch/run/{stage}",
-            gpus=gpus,
-            ready_gpus=ready,
-            in_use_gpus=use,
-            unclaimed_gpus=free,
-        )
+    def claim(self, at_min: float, verb: str, stage: str, **gpus: int) -> None:
+        counted = {"gpus" if name == "gpus" else f"{name}_gpus": n for name, n in gpus.items()}
+        self.tell(at_min, f"claim.{verb}", claim=f"rollout/launch/run/{stage}", **counted)
 
 
 def true_evidence() -> Evidence:
@@ -79,25 +70,25 @@ def true_evidence() -> Evidence:
     told = Told()
     told.tell(0.5, "stage.approved", stage="pro")
     told.tell(1, "stage.due", stage="pro")
-    told.claim(1, "made", stage="pro", gpus=2, ready=0, use=0, free=4)
-    told.claim(1, "granted", stage="pro", gpus=2, ready=0, use=0, free=2)
+    told.claim(1, "made", "pro", gpus=2, ready=0, in_use=0, unclaimed=4)
+    told.claim(1, "granted", "pro", gpus=2, ready=0, in_use=0, unclaimed=2)
     told.sized(3, ready=2, booked=2, installed=4)
-    told.claim(3, "spent", stage="pro", gpus=2, ready=2, use=0, free=2)
+    told.claim(3, "spent", "pro", gpus=2, ready=2, in_use=0, unclaimed=2)
     told.tell(3, "feature.exposed", tier="pro", before=0.0, after=1.0)
     told.tell(3, "stage.advanced", stage="pro")
     told.tell(4, "admission.counted", tier="pro", admitted=90, refused_by_gate=0)
     told.sized(5, ready=4, booked=4, installed=4)
     told.tell(8, "stage.baked", stage="pro")
     told.tell(8, "stage.due", stage="free")
-    told.claim(8, "made", stage="free", gpus=3, ready=4, use=4, free=0)
+    told.claim(8, "made", "free", gpus=3, ready=4, in_use=4, unclaimed=0)
     told.tell(8, "stage.waiting", stage="free")
     told.tell(8, "stage.forecast", stage="free", p50=None, p90=None)
     p50, p90 = START + timedelta(minutes=20), START + timedelta(minutes=30)
     told.tell(9, "stage.forecast", stage="free", p50=p50.isoformat(), p90=p90.isoformat())
     told.tell(20, "supply.arrived", gpus=4)
-    told.claim(20, "granted", stage="free", gpus=3, ready=4, use=4, free=1)
+    told.claim(20, "granted", "free", gpus=3, ready=4, in_use=4, unclaimed=1)
     told.sized(22, ready=7, booked=7, installed=8)
-    told.claim(22, "spent", stage="free", gpus=3, ready=7, use=4, free=1)
+    told.claim(22, "spent", "free", gpus=3, ready=7, in_use=4, unclaimed=1)
     told.tell(22, "feature.exposed", tier="free", before=0.0, after=1.0)
     told.tell(22, "stage.advanced", stage="free")
     told.tell(24, "admission.counted", tier="free", admitted=50, refused_by_gate=9)
