@@ -86,11 +86,13 @@ class SimulatedPools:
             for pool in self._pools.values()
             for replica in pool.those(PodPhase.PENDING)
         ]
+        free = {gpu_type: self._free_gpus(gpu_type) for gpu_type in self._installed}
         for _, _, pool, replica in sorted(pending, key=lambda each: each[:2]):
-            free = self._free_gpus(pool.spec.gpu_type)
+            left = free.get(pool.spec.gpu_type, [])
             needed = pool.spec.gpus_per_replica
-            if needed <= len(free):
-                pool.load(replica, tuple(free[:needed]), self._now)
+            if needed <= len(left):
+                pool.load(replica, tuple(left[:needed]), self._now)
+                del left[:needed]
 
     def _free_gpus(self, gpu_type: str) -> list[int]:
         taken = {
@@ -100,7 +102,7 @@ class SimulatedPools:
             for replica in pool.replicas
             for gpu in replica.gpus
         }
-        return [gpu for gpu in range(self._installed.get(gpu_type, 0)) if gpu not in taken]
+        return [gpu for gpu in range(self._installed[gpu_type]) if gpu not in taken]
 
 
 def _duty_cycles(pools: list[SimulatedPool], installed: int) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Broken
 
-_WITHIN_S: Final = 15.0
+WITHIN_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.004
 _DEADLINE: Final = timedelta(seconds=5)
 
@@ -26,9 +26,16 @@ class _Seen:
 class Quiet:
     """Waits for workflows to come to rest; real seconds, while the story's time stands still."""
 
-    def __init__(self, plane: ControlPlane, pump: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        pump: Callable[[], Awaitable[object]],
+        *,
+        within_s: float = WITHIN_S,
+    ) -> None:
         """`pump` is called between looks, and does what workflows wait for in real time."""
         self._client = plane.client
+        self._within_s = within_s
         self._pump = pump
         self._at_rest: dict[str, _Seen] = {}
 
@@ -40,7 +47,7 @@ class Quiet:
         that names who did not come to rest in time.
         """
         ids = tuple(workflow_ids)
-        deadline_at = asyncio.get_running_loop().time() + _WITHIN_S
+        deadline_at = asyncio.get_running_loop().time() + self._within_s
         while True:
             await self._pump()
             before = self._at_rest
@@ -48,7 +55,8 @@ class Quiet:
             if not busy and all(self._at_rest[each] == before.get(each) for each in ids):
                 return
             if asyncio.get_running_loop().time() >= deadline_at:
-                message = f"not at rest within {_WITHIN_S:.0f} s: {', '.join(busy)}."
+                who = ", ".join(busy) or "workflows"
+                message = f"{who}: not at rest after {self._within_s:g} s. Look at its history."
                 raise Broken(message, code="never-quiet")
             await asyncio.sleep(_LOOK_EVERY_S)
 

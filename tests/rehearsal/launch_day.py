@@ -1,6 +1,6 @@
 """The launch day that is rehearsed: its plan, its world, and what people do in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,25 +139,41 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What is left of a day: all that was recorded, and the plan that it followed."""
+    """What is left of a day: all that was recorded, and what was published on the way."""
 
     started_at: float
     plan: Manifests
     events: Sequence[Event]
     gaps: Sequence[Gap]
+    ceilings: Sequence[Mapping[str, float]]
+    """The image pool's, after each step."""
+
+    def after_s(self, at: datetime) -> float:
+        return at.timestamp() - self.started_at
+
+    def of(self, event_type: str, **data: object) -> list[Event]:
+        return [
+            event
+            for event in self.events
+            if event.type == event_type
+            and all(event.data.get(key) == value for key, value in data.items())
+        ]
 
 
-async def rehearse(servers: Servers, folder: Path) -> Rehearsed:
-    """Live through the day, as product manager."""
+async def rehearse(servers: Servers, folder: Path, *, until_s: float = LENGTH_S) -> Rehearsed:
+    """Live through the day, or its beginning, as product manager."""
     folder.mkdir(exist_ok=True)
     day = Day((await servers.time.get_current_time()).timestamp() // 1.0 + 1.0)
     plan = folder / "plan.yaml"
     plan.write_text(day.plan())
+    ceilings: list[Mapping[str, float]] = []
     async with Lockstep(servers, day.world(plan), folder, now=day.started_at) as lockstep:
         declared = await lockstep.apply(plan, by="ada")
         await lockstep.play_until(day.started_at + 8 * 60.0)
         approval = Approval(stage="pro", role="product", by="ada")
         await lockstep.act(lockstep.plane.approve(ROLLOUT, approval))
-        await lockstep.play_until(day.started_at + LENGTH_S)
+        while lockstep.now < day.started_at + until_s:
+            await lockstep.step()
+            ceilings.append((await servers.redis.snapshot()).gates["image"].ceilings)
         events, gaps = await lockstep.finish()
-    return Rehearsed(day.started_at, declared, events, gaps)
+    return Rehearsed(day.started_at, declared, events, gaps, ceilings)
