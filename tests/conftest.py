@@ -1,9 +1,11 @@
-"""What all tests share: plugins, and the group that a test's folder puts it in."""
+"""What all tests share: plugins, Hypothesis's profile, and the group that a folder stands for."""
 
+import os
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.skips"]
 
@@ -12,6 +14,17 @@ GROUP_OF_FOLDER: Final = {
     "scenarios": "scenario",
     "workflows": "workflows",
 }
+
+# A busy machine is no bug, so examples have no deadline. CI tries the same ones each time, so that
+# a change is judged by what it changed; people's machines go on searching.
+settings.register_profile(
+    "tidegate",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tidegate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
