@@ -1,0 +1,75 @@
+{{- /* The release's name with the chart's; cut so that a pod's name stays within 63 characters. */ -}}
+{{- define "tidegate.name" -}}
+{{- if contains "tidegate" .Release.Name -}}
+{{- .Release.Name | trunc 32 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-tidegate" (.Release.Name | trunc 23 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Labels that select the pods of one part; given a dict of root and part. */ -}}
+{{- define "tidegate.selector" -}}
+app.kubernetes.io/name: tidegate
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end -}}
+
+{{- define "tidegate.labels" -}}
+{{ include "tidegate.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end -}}
+
+{{- /* What every pod has, beside its containers and volumes; given the root. */ -}}
+{{- define "tidegate.pod" -}}
+serviceAccountName: {{ include "tidegate.name" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* A container's image, settings and rights; given the root. */ -}}
+{{- define "tidegate.container" -}}
+image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext: {{- include "tidegate.rights" . | nindent 2 }}
+envFrom:
+  - configMapRef: {name: {{ include "tidegate.name" . }}}
+{{- with .Values.redis.secret.name }}
+env:
+  - name: TIDEGATE_REDIS
+    valueFrom:
+      secretKeyRef: {name: {{ . }}, key: {{ $.Values.redis.secret.key }}}
+{{- end }}
+{{- end -}}
+
+{{- define "tidegate.rights" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- /* A probe of a server that listens on the loopback, where the kubelet cannot reach it. */ -}}
+{{- define "tidegate.loopbackProbe" -}}
+exec:
+  command:
+    - python
+    - -c
+    - import urllib.request; urllib.request.urlopen("{{ . }}", timeout=2)
+timeoutSeconds: 3
+{{- end -}}
