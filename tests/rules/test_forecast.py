@@ -46,8 +46,9 @@ def is_no_earlier(later: DateRange | None, before: DateRange | None) -> bool:
 
 def test_a_granted_claim_waits_for_its_cold_start_alone() -> None:
     late = coming("late", 8, HOUR, 2 * HOUR)
+    surge = claim("use/image", ClaimKind.IN_USE, 9)
     expected = DateRange(p50=NOW + timedelta(seconds=60), p90=NOW + timedelta(seconds=120))
-    assert forecast(stage(8, ClaimState.GRANTED), late) == expected
+    assert forecast(stage(8, ClaimState.GRANTED), late, surge) == expected
 
 
 def test_a_waiting_claim_waits_for_the_arrivals_that_cover_it_and_then_its_cold_start() -> None:
@@ -73,7 +74,9 @@ def test_arrivals_that_do_not_cover_it_leave_the_date_unknown() -> None:
 def test_an_arrival_past_its_latest_date_tells_nothing() -> None:
     overdue = coming("overdue", 8, -2 * HOUR, -HOUR)
     assert forecast(stage(16), overdue) is None
-    assert forecast(stage(16), coming("late", 8, -2 * HOUR, timedelta())) is not None
+    due = forecast(stage(16), coming("late", 8, -2 * HOUR, timedelta()))
+    assert due is not None
+    assert due.p50 == NOW + timedelta(seconds=60)
 
 
 def test_nothing_is_forecast_where_nobody_has_counted_the_gpus() -> None:
