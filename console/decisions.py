@@ -3,34 +3,54 @@
 from datetime import datetime
 from typing import Final
 
-from console.history import number
 from console.times import Clock, date_range
 from console.words import listed, share, sizes
 from tidegate.events import Event
 from tidegate.snapshot import DateRange
 
-_ASIDES: Final = frozenset({"gate.held", "stage.due"})
+_ASIDES: Final = frozenset({
+    "catalogue.declared",
+    "claim.made",
+    "claim.released",
+    "claim.spent",
+    "feature.declared",
+    "stage.due",
+})  # fmt: skip
 """Told in the list of decisions, and left out where the story is told line by line."""
+
+_ECHOES: Final = frozenset({"feature.exposed", "feature.waiting"})
+"""What a feature tells of a stage, the rollout has told itself."""
 
 _SHARES_OF: Final = ("gate.", "stage.", "feature.")
 """Events whose figures before and after are shares of a tier."""
 
+_Gist = tuple[object, ...]
+
 
 class Sieve:
-    """Keeps the sizings that booked or lost GPUs; one that only reckoned anew is no decision."""
+    """Keeps the events that tell something new, out of those that repeat a state as it changes."""
 
     def __init__(self) -> None:
-        self._booked: dict[str, tuple[float | None, float | None]] = {}
+        self._gists: dict[_Gist, _Gist] = {}
 
     def keeps(self, event: Event) -> bool:
         """Whether to tell of this event, given those before it."""
-        if event.type != "pool.sized":
-            return True
-        booked = (number(event.data, "booked_gpus"), number(event.data, "installed_gpus"))
-        if self._booked.get(event.subject) == booked:
-            return False
-        self._booked[event.subject] = booked
-        return True
+        data = event.data
+        if event.type in _ECHOES:
+            return "stage" not in data
+        about: _Gist = (event.type, event.subject, data.get("stage"))
+        match event.type:
+            case "pool.sized":  # one that only reckoned the need anew booked nothing
+                gist: _Gist = (data.get("booked_gpus"), data.get("installed_gpus"))
+            case "stage.forecast":
+                gist = (data.get("p50"), data.get("p90"))
+            case "stage.waiting":  # that it waits is news once; what it lacks changes by the second
+                gist = ()
+            case _:
+                return True
+        is_news = self._gists.get(about) != gist
+        self._gists[about] = gist
+        return is_news
 
 
 def decision_words(event: Event, clock: Clock) -> str:
@@ -42,6 +62,8 @@ def decision_words(event: Event, clock: Clock) -> str:
     tier = data.get("tier")
     if isinstance(tier, str) and tier:
         about.append(listed(tier.replace(",", " ").split()))
+    if isinstance(gpus := data.get("gpus"), int):
+        about.append(f"{gpus} GPU{'s' * (gpus != 1)}")
     verb = event.type.partition(".")[2].replace("-", " ").replace("_", " ") or event.type
     return f"{', '.join(about)}: {verb}{_change(event, clock)}"
 

@@ -13,6 +13,7 @@ from console.history import History, Quantity
 from console.palette import (
     ABSENT,
     ARRIVING,
+    INK,
     INSTALLED,
     MUTED,
     NEEDED,
@@ -24,8 +25,12 @@ from console.series import Point, summed
 from console.stages import tiers_of
 from console.times import Clock
 from console.words import listed, title
+from tidegate.snapshot import DateRange
 
 _DAY_S: Final = 86_400.0
+
+_WORTH_SHOWING: Final = 0.12
+"""A wait shorter than this share of the story leaves no room to say what was told."""
 
 NAME_LEFT: Final = -0.068
 """Where names begin, as a share of the axes' width."""
@@ -80,20 +85,49 @@ def draw_exposure(scene: Scene, lanes: Sequence[Axes]) -> None:
 
 
 def _show_forecast(scene: Scene, axes: Axes, tier: str) -> None:
-    """Show what a waiting tier was told: the first range there was, where it lies."""
-    told = [e for e in scene.history.events if e.type == "stage.forecast" and tier in tiers_of(e)]
-    if not told:
+    """Show what a tier was told on its longest wait: the first range and the last, as they lay."""
+    began_at, ended_at, told = _longest_wait(scene.history, tier)
+    if ended_at - began_at < _WORTH_SHOWING * (scene.history.now - scene.history.began_at()):
         return
-    first = told[0].at.timestamp()
-    opens = next((opens for event in told if (opens := forecast_of(event))), None)
     words = "waits, date unknown"
-    if opens is not None:
-        p50_at, p90_at = opens.p50.timestamp(), opens.p90.timestamp()
-        p50, p90 = scene.at(p50_at), scene.at(p90_at)
-        axes.hlines(0.28, scene.at(first), p50, color=MUTED.light, lw=1, ls=(0, (1, 2)))
-        axes.hlines(0.28, p50, p90, color=MUTED.light, lw=4)
-        words = f"waits, told {scene.clock(p50_at):%H:%M}–{scene.clock(p90_at):%H:%M}"
-    axes.text(scene.at(first), 0.68, words, va="center", fontsize=7.5, color=MUTED.light)
+    if told:
+        words = f"waits, told {_range(scene, told[0])}"
+        axes.hlines(0.28, *_ends(scene, told[0]), color=ABSENT.light, lw=4)
+    if told and _range(scene, told[-1]) != _range(scene, told[0]):
+        words += f", at last {_range(scene, told[-1])}"
+        axes.hlines(0.28, *_ends(scene, told[-1]), color=INK.light, lw=4)
+    begins, ends = scene.at(began_at), scene.at(ended_at)
+    axes.hlines(0.28, begins, ends, color=MUTED.light, lw=1, ls=(0, (1, 2)))
+    axes.text(begins, 0.68, words, va="center", fontsize=7.5, color=MUTED.light)
+
+
+def _longest_wait(history: History, tier: str) -> tuple[float, float, list[DateRange]]:
+    """Return when a tier's longest wait began and ended, and the ranges it was told in it."""
+    longest: tuple[float, float, list[DateRange]] = (history.now, history.now, [])
+    began_at: float | None = None
+    told: list[DateRange] = []
+    for event in history.events:
+        if tier not in tiers_of(event):
+            continue
+        at = event.at.timestamp()
+        if event.type == "stage.forecast":
+            began_at = at if began_at is None else began_at
+            told += [opens] if (opens := forecast_of(event)) else []
+        elif event.type == "stage.advanced" and began_at is not None:
+            longest = max(longest, (began_at, at, told), key=lambda wait: wait[1] - wait[0])
+            began_at, told = None, []
+    if began_at is not None:
+        longest = max(longest, (began_at, history.now, told), key=lambda wait: wait[1] - wait[0])
+    return longest
+
+
+def _ends(scene: Scene, opens: DateRange) -> tuple[float, float]:
+    return scene.at(opens.p50.timestamp()), scene.at(opens.p90.timestamp())
+
+
+def _range(scene: Scene, opens: DateRange) -> str:
+    p50, p90 = (scene.clock(instant.timestamp()) for instant in (opens.p50, opens.p90))
+    return f"{p50:%H:%M}–{p90:%H:%M}"
 
 
 def draw_gate(scene: Scene, axes: Axes, pool: str) -> None:

@@ -142,6 +142,35 @@ def test_a_sizing_that_booked_nothing_new_is_no_decision() -> None:
     assert sieve.keeps(event(4, "stage.due"))
 
 
+def test_that_a_stage_waits_is_told_once_and_its_forecast_when_the_range_moves() -> None:
+    sieve = Sieve()
+    told = [
+        sieve.keeps(event(n, name, feature="image", stage="free", tier="free", **data))
+        for n, (name, data) in enumerate(
+            (
+                ("stage.waiting", {"reason": "2 are ready"}),
+                ("stage.forecast", {"p50": "a", "p90": "b"}),
+                ("stage.waiting", {"reason": "3 are ready"}),
+                ("stage.forecast", {"p50": "a", "p90": "b"}),
+                ("stage.forecast", {"p50": "a", "p90": "c"}),
+            ),
+            start=1,
+        )
+    ]
+    assert told == [True, True, False, False, True]
+
+
+def test_what_the_rollout_tells_of_a_stage_is_not_told_again_by_the_feature() -> None:
+    sieve = Sieve()
+    assert not sieve.keeps(event(1, "feature.exposed", feature="image", stage="pro", tier="pro"))
+    assert sieve.keeps(event(2, "feature.exposed", feature="image", tier="pro"))
+
+
+def test_a_claim_is_said_with_its_gpus() -> None:
+    granted = event(1, "claim.granted", subject="budget/h100", pool="image", gpus=4)
+    assert decision_words(granted, utc) == "claim of image, 4 GPUs: granted"
+
+
 def test_each_tier_stands_where_the_intent_says() -> None:
     waiting = feature({"pro": 1.0, "plus": 0.5}, opens={"free": None}, waits_for={"free": "4 GPUs"})
     standings = {stage.tier: stage.standing for stage in tier_stages(history_of(waiting))}
