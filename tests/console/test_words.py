@@ -145,7 +145,7 @@ def test_a_sizing_that_booked_nothing_new_is_no_decision() -> None:
 def test_that_a_stage_waits_is_told_once_and_its_forecast_when_the_range_moves() -> None:
     sieve = Sieve()
     told = [
-        sieve.keeps(event(n, name, feature="image", stage="free", tier="free", **data))
+        sieve.keeps(event(n, name, START, "rollout/launch", stage="free", tier="free", **data))
         for n, (name, data) in enumerate(
             (
                 ("stage.waiting", {"reason": "2 are ready"}),
@@ -199,4 +199,12 @@ def test_instants_are_written_as_closely_as_they_deserve() -> None:
     assert moment(START + 86_400 * 365, START, utc) == "4 Mar 2027 10:00"
     assert stamp(START + 3600, START, utc) == "11:00:00"
     assert stamp(START - 86_400, START, utc) == "3 Mar 10:00"
+
+
+def test_a_range_is_as_fine_as_its_farther_end() -> None:
     assert date_range(between(60, 60), START, utc) == "10:01:00"
+    assert date_range(between(60, 90), START, utc) == "10:01:00–10:01:30"
+    assert date_range(between(60, 3600), START, utc) == "10:01–11:00"
+    assert date_range(between(86_400, 90_000), START, utc) == "5 Mar 10:00–11:00"
+    assert date_range(between(3600, 90_000), START, utc) == "11:00–5 Mar 11:00"
+    assert date_range(None, START, utc) == "date unknown"
