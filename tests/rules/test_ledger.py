@@ -93,6 +93,11 @@ def test_a_ledger_that_nobody_has_counted_grants_nothing(before: Ledger) -> None
     assert all(ceiling_gpus(uncounted, pool) is None for pool in pools_of(uncounted))
 
 
+def test_not_even_a_claim_on_nothing_is_granted_where_nobody_has_counted() -> None:
+    uncounted = ledger_of(reservation("a", 0), installed=None)
+    assert settle(uncounted) == uncounted
+
+
 def test_a_small_claim_does_not_overtake_a_large_one() -> None:
     large, small = reservation("large", 17, minute=0), reservation("small", 1, minute=1)
     assert settle(ledger_of(small, large)) == ledger_of(small, large)

@@ -199,6 +199,29 @@ def test_a_smaller_need_waits_for_the_window_to_pass() -> None:
     assert (passed.replicas, passed.limited_by) == (2, Limiter.DEMAND)
 
 
+def test_a_sizer_that_starts_anew_keeps_what_is_booked_for_one_window() -> None:
+    started = size(seen_at(10.0, replicas=9))
+    assert (started.replicas, started.needed_replicas) == (9, 2)
+    assert started.limited_by is Limiter.SCALE_DOWN_WINDOW
+    later = decide_replicas(seen_at(10.0, replicas=9), pool_intent(), started.recent, NOW_S + 301.0)
+    assert later.replicas == 2
+
+
+def test_a_reservation_that_is_given_back_keeps_its_replicas_for_one_window() -> None:
+    reserved = size(seen_at(10.0, replicas=0), floor_gpus=8)
+    given_back = decide_replicas(
+        seen_at(10.0, replicas=8), pool_intent(), reserved.recent, NOW_S + 1.0
+    )
+    assert (reserved.replicas, given_back.replicas, given_back.needed_replicas) == (8, 8, 2)
+    assert given_back.limited_by is Limiter.SCALE_DOWN_WINDOW
+
+
+def test_demand_is_the_mean_of_what_was_read_within_the_reading_limit() -> None:
+    calm = Need(NOW_S - 10.0, 2, 2, 10.0)
+    forgotten = Need(NOW_S - 16.0, 2, 2, 990.0)
+    assert size(seen_at(30.0, replicas=0), forgotten, calm).needed_replicas == 4
+
+
 BLIND = seen_at(None, replicas=5)
 
 
@@ -246,7 +269,7 @@ def test_the_reason_names_what_decided_the_size(
 
 def test_replicas_of_many_gpus_fit_into_the_ledger_whole() -> None:
     assert size(seen_at(200.0), gpus_per_replica=8, ceiling_gpus=31).replicas == 3
-    assert size(seen_at(0.0), gpus_per_replica=8, floor_gpus=9).replicas == 2
+    assert size(seen_at(0.0, replicas=0), gpus_per_replica=8, floor_gpus=9).replicas == 2
 
 
 @given(pool=pool_intents(), seen=pools_seen(), recent=needs)

@@ -90,7 +90,9 @@ def decide_replicas(
         within = (n for n in recent if now - n.at <= pool.scale_down_window_s)
         wanted_now, _ = _with_reservations(demanded, pool)
         read_rps = seen.demand_rps.fresh_value
-        kept = (*within, Need(now, demanded, wanted_now, read_rps))
+        # Whoever starts anew has forgotten the window: what is booked was wanted, until it is past.
+        booked = 0 if recent else seen.booked_replicas
+        kept = (*within, Need(now, demanded, max(wanted_now, booked), read_rps))
     needed = max((n.replicas for n in kept), default=0)
     wanted, limiter = _with_reservations(needed, pool)
     if demanded is None and limiter is Limiter.DEMAND:
@@ -125,9 +127,7 @@ class _Sizes:
     unbounded: int
 
 
-def _demanded(
-    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
-) -> int | None:
+def _demanded(seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float) -> int | None:
     read_rps = seen.demand_rps.fresh_value
     if read_rps is None:
         return None
