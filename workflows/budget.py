@@ -123,13 +123,14 @@ class Budget:
         """Signal each owner whose claim stands otherwise than it was last told."""
         while True:
             await workflow.wait_condition(lambda: self.untold() != {})
-            for claim_id, status in self.untold().items():
-                self.told[claim_id] = status
-                owner = workflow.get_external_workflow_handle(self.state.owners[claim_id])
-                try:
-                    await owner.signal("claim_changed", status)
-                except ApplicationError:
-                    self.state.owners.pop(claim_id, None)  # the owner is gone, its claim stays
+            # One at a time: while it is told, others may change, or be released.
+            claim_id, status = next(iter(self.untold().items()))
+            self.told[claim_id] = status
+            owner = workflow.get_external_workflow_handle(self.state.owners[claim_id])
+            try:
+                await owner.signal("claim_changed", status)
+            except ApplicationError:
+                self.state.owners.pop(claim_id, None)  # the owner is gone, its claim stays
 
     def untold(self) -> Mapping[str, ClaimStatus]:
         """Return the claims whose owner has not heard how they stand now."""
@@ -159,12 +160,13 @@ class Budget:
             gpus=abs(gpus),
             reason=f"{abs(gpus)} GPUs were {'added to' if gpus > 0 else 'taken from'} the cluster",
         )
-        self.state.arrived_gpus = max(0, self.state.arrived_gpus + gpus)
+        # Below 0 while GPUs are away: a node that reboots is no arrival when it is back.
+        self.state.arrived_gpus += gpus
         self.replan_arrivals()
 
     def replan_arrivals(self) -> None:
         """Rebuild the arriving claims from the plan, less what has come."""
-        come = self.state.arrived_gpus
+        come = max(0, self.state.arrived_gpus)
         expected: list[Claim] = []
         for arrival in sorted(self.state.spec.arrivals, key=lambda a: a.at):
             taken = min(come, arrival.gpus)

@@ -48,10 +48,11 @@ class Feature:
     @workflow.update
     def expose(self, order: ExposeOrder) -> dict[str, float]:
         """Set the exposure of some tiers, once; returns what it was before."""
-        before = {tier: self.state.exposure.get(tier, 0.0) for tier in order.tiers}
         if order.order_id in self.state.orders_done:
-            return before
-        self.state.orders_done = [*self.state.orders_done, order.order_id][-HISTORY_KEPT:]
+            return self.state.orders_done[order.order_id]
+        before = {tier: self.state.exposure.get(tier, 0.0) for tier in order.tiers}
+        done = [*self.state.orders_done.items(), (order.order_id, before)]
+        self.state.orders_done = dict(done[-HISTORY_KEPT:])
         for tier in order.tiers:
             self.state.exposure[tier] = order.share
             self.state.notes.pop(tier, None)

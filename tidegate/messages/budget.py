@@ -62,5 +62,5 @@ class BudgetState(State):
     owners: dict[str, str] = Field(default_factory=dict)
     """Workflow to signal, by claim id."""
     arrived_gpus: int = 0
-    """GPUs that came since the first count; they are taken off the arrivals in order."""
+    """GPUs that came since the first count, less those that went; taken off the arrivals."""
     outbox: OutboxState = Field(default_factory=OutboxState)

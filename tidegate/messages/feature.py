@@ -66,7 +66,8 @@ class FeatureState(State):
     notes: dict[str, WaitingNote] = Field(default_factory=dict)
     """By tier."""
     hold: Hold | None = None
-    orders_done: list[str] = Field(default_factory=list)
+    orders_done: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """What each order found before it, so that it is answered alike when it comes again."""
     history: list[Transition] = Field(default_factory=list)
     outbox: OutboxState = Field(default_factory=OutboxState)
 
