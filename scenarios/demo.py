@@ -172,7 +172,9 @@ async def _until_interrupted(view: View) -> None:
 def main(arguments: list[str]) -> int:
     """Run the demo; returns 0 where everything held, 1 where not, 130 when interrupted."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    # SIGTERM ends it as Ctrl-C does, so that nothing is left behind.
+    # SIGTERM ends it as Ctrl-C does, so that nothing is left behind; a shell that starts it in the
+    # background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     terms: Terms | None = None
     try:
