@@ -18,6 +18,7 @@ SAMPLES: Final = 240
 _FONT: Final = "Roboto, sans-serif"
 """NiceGUI's own, named: ECharts measures labels and cannot measure what a page inherits."""
 
+_DIGITS: Final = 3
 _LEAST_SPAN_S: Final = 60.0
 _MINUTES_SUFFICE_S: Final = 900.0
 
@@ -52,7 +53,10 @@ class Window:
     def data(self, points: Iterable[Point]) -> tuple[tuple[int, float | None], ...]:
         """Return points as a series' data."""
         shift_ms = self.offset_s * 1000
-        return tuple((int(at * 1000 + shift_ms), value) for at, value in points)
+        return tuple(
+            (int(at * 1000 + shift_ms), None if value is None else round(value, _DIGITS))
+            for at, value in points
+        )
 
     def axis(self, *, is_labelled: bool = True) -> Options:
         """Return the time axis."""

@@ -1,5 +1,6 @@
 """The stream of decisions as people read it: what was decided about what, and why."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -53,6 +54,27 @@ class Sieve:
         return is_news
 
 
+def digest(events: Iterable[Event], most: int) -> list[Event]:
+    """Return at most so many newest decisions, oldest first, a gate's ramp folded into one.
+
+    The one that stands for a ramp is its last step, with the ramp's `before` and its `steps`.
+    """
+    sieve = Sieve()
+    kept: list[Event | None] = []
+    ramps: dict[str, tuple[str, int]] = {}
+    for event in events:
+        if not sieve.keeps(event):
+            continue
+        if event.type.startswith("gate."):
+            kind, place = ramps.get(event.subject, ("", 0))
+            if kind == event.type and (earlier := kept[place]) is not None:
+                kept[place] = None
+                event = _longer(earlier, event)  # noqa: PLW2901 - the ramp up to this step
+            ramps[event.subject] = (event.type, len(kept))
+        kept.append(event)
+    return [event for event in kept if event is not None][-most:]
+
+
 def decision_words(event: Event, clock: Clock) -> str:
     """Say in one line what was decided about what, without the reason."""
     data = event.data
@@ -99,7 +121,15 @@ def _change(event: Event, clock: Clock) -> str:
     figures = [v for v in (before, after) if isinstance(v, int | float)]
     are_shares = event.type.startswith(_SHARES_OF) and all(0 <= v <= 1 for v in figures)
     said = [_said(value, is_share=are_shares) for value in (before, after) if value is not None]
-    return " " + " → ".join(said)
+    steps = event.data.get("steps")
+    return " " + " → ".join(said) + (f" in {steps} steps" if steps else "")
+
+
+def _longer(ramp: Event, step: Event) -> Event:
+    steps = ramp.data.get("steps")
+    so_far = steps if isinstance(steps, int) else 1
+    data = {**step.data, "before": ramp.data.get("before"), "steps": so_far + 1}
+    return step.model_copy(update={"data": data})
 
 
 def forecast_of(event: Event) -> DateRange | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from console.decisions import Sieve, decision_words, reason_of
+from console.decisions import decision_words, digest, reason_of
 from console.links import WorkflowUrl
 from console.stages import Standing, TierStage
 from console.times import Clock, date_range, stamp
@@ -46,12 +46,10 @@ def stages_table(stages: Sequence[TierStage], now: float, clock: Clock, url: Wor
 
 def decisions_list(events: Iterable[Event], now: float, clock: Clock) -> str:
     """Return the newest decisions first, each with its reason."""
-    sieve = Sieve()
-    kept = [event for event in events if sieve.keeps(event)]
-    if not kept:
+    newest = digest(events, _DECISIONS_SHOWN)
+    if not newest:
         return '<p class="none-yet">absent (no event was heard yet)</p>'
-    newest = reversed(kept[-_DECISIONS_SHOWN:])
-    items = "".join(_decision_item(event, now, clock) for event in newest)
+    items = "".join(_decision_item(event, now, clock) for event in reversed(newest))
     return f'<ol class="decisions">{items}</ol>'
 
 

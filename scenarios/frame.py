@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from console.decisions import Sieve, decision_words, reason_of
+from console.decisions import decision_words, digest, reason_of
 from console.history import History, Quantity, number
 from console.palette import tier_colours
 from console.series import Point
@@ -186,9 +186,7 @@ def _decisions(history: History, count: int, clock: Clock) -> Table:
     table.add_column(no_wrap=True, style="bright_black")
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    sieve = Sieve()
-    kept = [event for event in history.events if sieve.keeps(event)]
-    for event in reversed(kept[-count:]):
+    for event in reversed(digest(history.events, count)):
         table.add_row(*_decision(event, history.now, clock))
     return table
 

@@ -21,6 +21,8 @@ from tidegate.snapshot import GateState
 
 CHROMIUM = shutil.which("chromium")
 
+expect.set_options(timeout=15_000)  # a busy machine is no bug
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(

@@ -1,4 +1,4 @@
-from console.decisions import Sieve, decision_words, reason_of
+from console.decisions import Sieve, decision_words, digest, reason_of
 from console.history import History
 from console.stages import Standing, tier_stages
 from console.times import date_range, moment, stamp
@@ -164,6 +164,24 @@ def test_what_the_rollout_tells_of_a_stage_is_not_told_again_by_the_feature() ->
     sieve = Sieve()
     assert not sieve.keeps(event(1, "feature.exposed", feature="image", stage="pro", tier="pro"))
     assert sieve.keeps(event(2, "feature.exposed", feature="image", tier="pro"))
+
+
+def test_a_gates_ramp_is_one_decision_with_its_steps_and_last_reason() -> None:
+    events = [
+        event(1, "gate.tightened", subject="pool/image", pool="image", before=1.0, after=0.1),
+        event(2, "gate.relaxed", subject="pool/image", pool="image", before=0.1, after=0.2),
+        event(3, "claim.spent", subject="budget/h100", gpus=1),
+        event(4, "gate.relaxed", subject="pool/image", pool="image", before=0.2, after=0.3),
+        event(5, "gate.relaxed", subject="pool/other", pool="other", before=0.5, after=0.6),
+        event(6, "gate.relaxed", subject="pool/image", pool="image", before=0.3, after=0.4),
+    ]
+    assert [decision_words(e, utc) for e in digest(events, 9)] == [
+        "gate of image: tightened 100% → 10%",
+        "budget h100, 1 GPU: spent",
+        "gate of other: relaxed 50% → 60%",
+        "gate of image: relaxed 10% → 40% in 3 steps",
+    ]
+    assert digest(events, 1)[0].sequence == 6
 
 
 def test_a_claim_is_said_with_its_gpus() -> None:
