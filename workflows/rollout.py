@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -26,18 +27,23 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
+    from workflows.entity import stop
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
+    from workflows.rollout_events import RolloutEvents
     from workflows.rollout_view import show_rollout, what_is_awaited
     from workflows.steered import Aborted, Steered
 
 _LOOK_AGAIN: Final = timedelta(seconds=1)
+_LOOK_AGAIN_DOUBLES: Final = 6
+"""A feature that another hand holds is asked again after 2 s, and then up to every 64 s."""
 
 
 @workflow.defn(name="Rollout")
 class Rollout(Steered):
     """Opens a feature to its tiers in order, and never ahead of the GPUs that serve them."""
 
+    order: RolloutOrder
     state: RolloutState
 
     @workflow.init
@@ -46,11 +52,12 @@ class Rollout(Steered):
         self.state = order.state
         self.outbox = Outbox(order.state.outbox)
         self.subject = f"rollout/{order.name}"
+        self.events = RolloutEvents(self.outbox, order)
 
     @workflow.run
     async def run(self, _: RolloutOrder) -> RolloutState:
         """Open every stage in turn; returns where it ended."""
-        delivering = asyncio.create_task(self.outbox.deliver())
+        self.delivering = asyncio.create_task(self.outbox.deliver())
         try:
             for stage in self.stages_left():
                 await self.until_due(stage)
@@ -70,7 +77,7 @@ class Rollout(Steered):
         except Aborted:
             await self.step_back()
         await self.outbox.delivered()
-        delivering.cancel()
+        await stop([self.delivering])
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state
 
@@ -85,9 +92,12 @@ class Rollout(Steered):
 
     async def until_due(self, stage: StageSpec) -> None:
         """Wait for the stage's instant, as shifted by pauses and holds."""
-        planned_at = stage.starts_at or workflow.now() - self.state.shift
-        await self.until_instant(planned_at, Waits.DUE)
-        self.tell("stage.due", stage, reason="its instant has come")
+        progress = self.progress(stage)
+        if progress.due_at is None:
+            planned_at = stage.starts_at or workflow.now() - self.state.shift
+            await self.until_instant(planned_at, Waits.DUE)
+            progress.due_at = workflow.now()
+            self.events.tell("stage.due", stage, reason="its instant has come")
 
     async def until_approved(self, stage: StageSpec) -> None:
         """Wait for the role that must approve, where one must."""
@@ -102,34 +112,46 @@ class Rollout(Steered):
         """Reserve GPUs and wait until ready replicas cover them, at the instant of opening."""
         if stage.reserve == 0 or self.progress(stage).exposed_at is not None:
             return
-        await self.reserve(stage)
-        while not await self.spend(stage):
-            told = self.state.claim
-            await self.tell_what_is_awaited(stage)
-            await self.until_the_claim_is_not(told)
+        while True:
+            await self.reserve(stage)
+            if await self.spend(stage):
+                return
+            claim = self.state.claim
+            if claim is not None and not claim.backed:
+                await self.tell_what_is_awaited(stage, claim)
+                await self.until_the_claim_is_not(claim)
 
     async def expose(self, stage: StageSpec) -> None:
         """Let the stage's users in, unless something has stopped the rollout since."""
-        progress = self.progress(stage)
+        progress, looks = self.progress(stage), 0
+        reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
+        order = self.exposure(stage, stage.tiers, stage.exposure, reason)
         while progress.exposed_at is None:
+            has_waited = self.is_stopped or looks > 0
             await self.until(lambda: True, Waits.NOTHING)
-            reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
-            order = self.exposure(stage, stage.tiers, stage.exposure, reason)
+            if has_waited and not await self.is_still_covered(stage):
+                looks += 1
+                await self.look_again(looks, Waits.GPUS)
+                continue
+            if self.is_stopped:
+                continue
             try:
                 before = await self.ask_feature(FeatureAct(feature=self.feature, expose=order))
             except ActivityError:  # somebody else holds the feature
-                await self.until_instant(
-                    workflow.now() - self.state.shift + _LOOK_AGAIN, Waits.HOLD
-                )
+                looks += 1
+                await self.look_again(looks, Waits.HOLD)
                 continue
             progress.exposure_before = dict(before)
             progress.exposed_at = workflow.now()
             progress.shift_when_exposed = self.state.shift
-            self.tell_advanced(stage, reason)
+            self.events.advanced(stage, self.state.claim, reason)
+            self.describe()
 
     async def bake(self, stage: StageSpec) -> Verdict:
         """Watch the stage for its bake time, then hold its check against what was read."""
         progress = self.progress(stage)
+        if progress.verdict is not None:
+            return progress.verdict  # measured by the run before this one
         exposed_at = progress.exposed_at or workflow.now()
         await self.until_instant(exposed_at - progress.shift_when_exposed + stage.bake, Waits.BAKE)
         if stage.check is None:
@@ -137,22 +159,27 @@ class Rollout(Steered):
         measurement = Measurement(
             pool=self.order.pool, check=stage.check, limit_s=self.order.reading_limit_s
         )
-        return Verdict(await act("measure", measurement, summary=f"check {stage.name}"))
+        verdict = Verdict(await act("measure", measurement, summary=f"check {stage.name}"))
+        if verdict is Verdict.PASS:
+            await self.until(lambda: True, Waits.BAKE)  # an abort may have come meanwhile
+        return verdict
 
     async def until_a_person_decides(self, stage: StageSpec) -> None:
         """Wait for `promote` or `abort` after an inconclusive check."""
         progress = self.progress(stage)
-        progress.verdict = Verdict.INCONCLUSIVE
-        self.tell("stage.inconclusive", stage, reason="its check could not be read")
+        if progress.verdict is None:
+            progress.verdict = Verdict.INCONCLUSIVE
+            self.events.tell("stage.inconclusive", stage, reason="its check could not be read")
         await self.until(lambda: progress.verdict is Verdict.PASS, Waits.PERSON)
         self.finish_stage(stage)
 
     # What the steps do.
 
     async def reserve(self, stage: StageSpec) -> None:
-        """Claim the stage's GPUs; asking again for the same claim changes nothing."""
+        """Claim the stage's GPUs; asking again only tells how the claim stands now."""
+        self.state.claim = None
         wanted = Reservation(
-            claim_id=self.claim_id(stage),
+            claim_id=self.claim_id(stage.name),
             owner=workflow.info().workflow_id,
             pool=self.order.pool,
             gpus=stage.reserve,
@@ -164,17 +191,16 @@ class Rollout(Steered):
             BudgetAct(gpu_type=self.order.gpu_type, reservation=wanted),
             summary=f"reserve {stage.reserve} GPUs for {stage.name}",
         )
-        self.state.claim = ClaimStatus.model_validate(found)
+        if self.state.claim is None:  # what the budget has signalled since is newer
+            self.state.claim = ClaimStatus.model_validate(found)
 
     async def spend(self, stage: StageSpec) -> bool:
         """Look again just before opening, and say whether ready replicas cover the reservation."""
         await self.until(lambda: True, Waits.GPUS)
         claim = self.state.claim
-        if claim is None:
+        if claim is None or (claim.state is not ClaimState.SPENT and not claim.backed):
             return False
-        if claim.state is not ClaimState.SPENT and not claim.backed:
-            return False
-        spending = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage))
+        spending = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage.name))
         try:
             found = await act("spend", spending, summary=f"open {stage.name} on ready GPUs")
         except ActivityError:
@@ -182,24 +208,25 @@ class Rollout(Steered):
         self.state.claim = ClaimStatus.model_validate(found)
         return True
 
-    async def until_the_claim_is_not(self, told: ClaimStatus | None) -> None:
+    async def until_the_claim_is_not(self, told: ClaimStatus) -> None:
         """Wait until the budget has said something new."""
         await self.until(lambda: self.state.claim != told, Waits.GPUS)
 
-    async def tell_what_is_awaited(self, stage: StageSpec) -> None:
-        """Say what the stage lacks, and when that is expected."""
+    async def is_still_covered(self, stage: StageSpec) -> bool:
+        """Say whether replicas are still ready, where a stop came between spending and opening."""
+        await self.until_backed_by_ready_replicas(stage)
         claim = self.state.claim
-        if claim is None:
-            return
-        lacks, forecast = what_is_awaited(claim), claim.forecast
-        self.tell("stage.waiting", stage, reason=lacks)
-        self.tell(
-            "stage.forecast",
-            stage,
-            reason=lacks,
-            p50=forecast.p50.isoformat() if forecast else None,
-            p90=forecast.p90.isoformat() if forecast else None,
-        )
+        return claim is None or claim.ready_gpus >= claim.in_use_gpus
+
+    async def look_again(self, looks: int, waits: Waits) -> None:
+        """Wait before asking again, longer each time: it may be a matter of months."""
+        pause = _LOOK_AGAIN * 2 ** min(looks, _LOOK_AGAIN_DOUBLES)
+        await self.until_instant(workflow.now() - self.state.shift + pause, waits)
+
+    async def tell_what_is_awaited(self, stage: StageSpec, claim: ClaimStatus) -> None:
+        """Say what the stage lacks, and when that is expected."""
+        lacks = what_is_awaited(claim)
+        self.events.awaited(stage, claim, lacks)
         await self.note(stage, lacks)
 
     async def note(self, stage: StageSpec, waits_for: str) -> None:
@@ -211,15 +238,17 @@ class Rollout(Steered):
     async def step_back(self) -> None:
         """Take the open stage's users out again, give its GPUs back, and end."""
         self.state.phase = RolloutPhase.ABORTED
-        stage = next(s for s in self.order.spec.stages if s.name == self.state.stage)
+        self.state.claim = None
+        stage = self.stage
         reason = self.state.abort.reason if self.state.abort else "its check failed"
         for tier, share in self.progress(stage).exposure_before.items():
             back = self.exposure(stage, (tier,), share, f"taken back: {reason}")
             await self.ask_feature(FeatureAct(feature=self.feature, expose=back))
         if stage.reserve:
-            released = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage))
+            released = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage.name))
             await act("release", released, summary=f"give {stage.reserve} GPUs back")
-        self.tell("rollout.aborted", stage, reason=reason)
+        await self.note(stage, f"a new rollout; this one was aborted: {reason}")
+        self.events.aborted(stage, self.state.abort, reason)
         self.describe()
 
     def finish_stage(self, stage: StageSpec) -> None:
@@ -227,25 +256,20 @@ class Rollout(Steered):
         progress = self.progress(stage)
         progress.verdict, progress.baked_at = Verdict.PASS, workflow.now()
         self.state.claim = None
-        self.tell("stage.baked", stage, reason="it baked and its check passed")
+        self.events.tell("stage.baked", stage, reason="it baked and its check passed")
         self.describe()
 
     def fail(self, stage: StageSpec) -> None:
         """Leave the story: a check failed."""
         self.progress(stage).verdict = Verdict.FAIL
-        self.tell("stage.failed", stage, reason="its check failed")
+        self.events.tell("stage.failed", stage, reason="its check failed")
         raise Aborted
 
     def finish(self) -> None:
         """Every stage is open and baked."""
         self.state.phase = RolloutPhase.FINISHED
         self.state.waits = Waits.NOTHING
-        self.outbox.tell(
-            "rollout.finished",
-            subject=self.subject,
-            feature=self.feature,
-            reason="every stage is open and baked",
-        )
+        self.events.finished()
         self.describe()
 
     async def ask_feature(self, asked: FeatureAct) -> dict[str, float]:
@@ -260,18 +284,23 @@ class Rollout(Steered):
         self, stage: StageSpec, tiers: tuple[str, ...], share: float, reason: str
     ) -> ExposeOrder:
         """Write the order that sets tiers to a share; its id makes it happen once."""
-        order_id = f"{self.claim_id(stage)}/{','.join(tiers)}@{share}"
+        order_id = f"{self.claim_id(stage.name)}/{','.join(tiers)}@{share}"
         return ExposeOrder(
             order_id=order_id, stage=stage.name, tiers=tiers, share=share, reason=reason
         )
 
-    def claim_id(self, stage: StageSpec) -> str:
-        """Name the stage's claim: the same for every run of one rollout, and for no other."""
-        return f"{self.subject}/{workflow.info().first_execution_run_id[:8]}/{stage.name}"
+    def claim_id(self, stage: str) -> str:
+        """Name a stage's claim: the same for every run of one rollout, and for no other."""
+        return f"{self.subject}/{workflow.info().first_execution_run_id[:8]}/{stage}"
 
     def progress(self, stage: StageSpec) -> StageProgress:
         """Return what is remembered of a stage."""
         return self.state.progress.setdefault(stage.name, StageProgress())
+
+    @property
+    def stage(self) -> StageSpec:
+        """The stage that the rollout has come to."""
+        return next(s for s in self.order.spec.stages if s.name == self.state.stage)
 
     @property
     def feature(self) -> str:
@@ -279,32 +308,6 @@ class Rollout(Steered):
         return self.order.spec.feature
 
     # What it tells and shows.
-
-    def tell(self, event_type: str, stage: StageSpec, **data: str | float | bool | None) -> None:
-        """Tell what became of a stage."""
-        self.outbox.tell(
-            event_type,
-            subject=self.subject,
-            feature=self.feature,
-            stage=stage.name,
-            tier=",".join(stage.tiers),
-            pool=self.order.pool,
-            **data,
-        )
-
-    def tell_advanced(self, stage: StageSpec, reason: str) -> None:
-        """Tell that a stage opened, with the GPUs that covered it at that instant."""
-        claim = self.state.claim
-        self.tell(
-            "stage.advanced",
-            stage,
-            reason=reason,
-            after=stage.exposure,
-            reserve=stage.reserve,
-            ready_gpus=claim.ready_gpus if claim else None,
-            in_use_gpus=claim.in_use_gpus if claim else None,
-        )
-        self.describe()
 
     def describe(self) -> None:
         """Show in the Temporal UI where the rollout stands and who can act."""
@@ -320,16 +323,9 @@ class Rollout(Steered):
     @workflow.update
     def approve(self, approval: Approval) -> None:
         """Approve a stage in the name of the role that must."""
-        progress = self.state.progress.setdefault(approval.stage, StageProgress())
-        progress.approved_by = approval.by
         stage = next(s for s in self.order.spec.stages if s.name == approval.stage)
-        self.tell(
-            "stage.approved",
-            stage,
-            by=approval.by,
-            role=approval.role,
-            reason=approval.reason or f"approved by {approval.by}",
-        )
+        self.progress(stage).approved_by = approval.by
+        self.events.approved(stage, approval)
         self.describe()
 
     @approve.validator
@@ -345,30 +341,29 @@ class Rollout(Steered):
         if stage.approval != approval.role:
             message = f'stage "{stage.name}": {stage.approval} approves it, not {approval.role}.'
             raise refuse(message)
-        if self.progress(stage).approved_by is not None:
-            raise refuse(f'stage "{stage.name}": {self.progress(stage).approved_by} did already.')
+        progress = self.state.progress.get(stage.name)
+        if progress is not None and progress.approved_by is not None:
+            raise refuse(f'stage "{stage.name}": {progress.approved_by} did already.')
 
     @workflow.update
     def promote(self, order: Act) -> None:
         """Take an inconclusive check as passed, on a person's word."""
-        self.state.progress[self.state.stage].verdict = Verdict.PASS
-        self.outbox.tell(
-            "stage.promoted",
-            subject=self.subject,
-            stage=self.state.stage,
-            by=order.by,
-            reason=order.reason,
-        )
+        self.progress(self.stage).verdict = Verdict.PASS
+        self.events.promoted(self.stage, order)
 
     @promote.validator
     def _may_promote(self, order: Act) -> None:  # noqa: ARG002 - as the update
-        if self.state.waits is not Waits.PERSON:
+        progress = self.state.progress.get(self.state.stage)
+        waits = progress is not None and progress.verdict is Verdict.INCONCLUSIVE
+        if self.is_over or self.state.abort is not None or not waits:
             raise refuse(f"{self.subject}: no check waits for a person, so nothing to promote.")
 
     @workflow.signal
     def claim_changed(self, status: ClaimStatus) -> None:
         """Hear from the budget how the open claim stands."""
-        if self.state.claim is not None and self.state.claim.claim_id == status.claim_id:
+        progress = self.state.progress.get(self.state.stage)
+        is_open = progress is not None and progress.exposed_at is not None
+        if status.claim_id == self.claim_id(self.state.stage) and not is_open:
             self.state.claim = status
 
     @workflow.query
@@ -377,9 +372,11 @@ class Rollout(Steered):
         return self.order
 
     async def place_hold(self, order: HoldOrder) -> None:
-        """Have the feature say why nobody else gets in."""
-        await self.ask_feature(FeatureAct(feature=self.feature, hold=order))
+        """Have the feature say why nobody else gets in, unless another role's hold says so."""
+        with suppress(ActivityError):
+            await self.ask_feature(FeatureAct(feature=self.feature, hold=order))
 
     async def lift_hold(self, order: HoldOrder) -> None:
-        """Let the feature grow again."""
-        await self.ask_feature(FeatureAct(feature=self.feature, release=order))
+        """Let the feature grow again, unless another role holds it."""
+        with suppress(ActivityError):
+            await self.ask_feature(FeatureAct(feature=self.feature, release=order))

@@ -1,5 +1,6 @@
 """A plan that people steer: pause, resume, hold, release, abort, and time that stands still."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -9,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.feature import Hold, HoldOrder
     from tidegate.messages.rollout import SteeredState, Waits
+    from workflows.entity import stop
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -20,9 +22,12 @@ class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
 class Steered:
     """The base of plans; subclasses say what they tell, show and do about a hold."""
 
+    order: object
+    """What the plan was started with; its state is in it, so that a new run goes on from there."""
     state: SteeredState
     outbox: Outbox
     subject: str
+    delivering: asyncio.Task[None]
 
     def describe(self) -> None:
         """Show in the Temporal UI where the plan stands."""
@@ -51,11 +56,22 @@ class Steered:
     async def until(self, condition: Callable[[], bool], waits: Waits) -> None:
         """Wait for a condition and for nobody to have stopped the plan; an abort leaves."""
         self.show_waiting(waits)
+        is_long = workflow.info().is_continue_as_new_suggested
         await workflow.wait_condition(
-            lambda: self.state.abort is not None or (condition() and not self.is_stopped)
+            lambda: (
+                self.state.abort is not None or is_long() or (condition() and not self.is_stopped)
+            )
         )
         if self.state.abort is not None:
             raise Aborted
+        if is_long():
+            await self.go_on_in_a_new_run()
+
+    async def go_on_in_a_new_run(self) -> None:
+        """Leave this run, whose history is long enough, to one that resumes from its state."""
+        await stop([self.delivering])
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(self.order)
 
     async def until_instant(self, planned_at: datetime, waits: Waits) -> None:
         """Wait for an instant of the plan, moved by all pauses and holds so far and to come."""

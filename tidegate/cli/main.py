@@ -92,13 +92,20 @@ def abort(rollout: Rollout, reason: Reason, by: By = "") -> None:
 @app.command()
 def hold(rollout: Rollout, role: Role, reason: Reason, by: By = "") -> None:
     """Stop further exposure at once, in the name of a role."""
-    _hold(rollout, "hold", role, by, reason, f"is held by {role}")
+    from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
+
+    order = HoldOrder(by=by or _me(), reason=reason, role=role)
+    _do(lambda plane: plane.steer(rollout, "hold", order), f"{rollout} is held by {role}")
 
 
 @app.command()
 def release(rollout: Rollout, role: Role, reason: Reason = "", by: By = "") -> None:
     """Lift a hold; only the role that placed it may."""
-    _hold(rollout, "release", role, by, reason, "is released")
+    from tidegate.cli.releasing import release_hold  # noqa: PLC0415
+    from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
+
+    order = HoldOrder(by=by or _me(), reason=reason, role=role)
+    _do(lambda plane: release_hold(plane, rollout, order), f"{rollout} is released")
 
 
 @app.command()
@@ -119,13 +126,6 @@ def _steer(rollout: str, verb: str, by: str, reason: str, done: str) -> None:
     from tidegate.messages.common import Act  # noqa: PLC0415
 
     order = Act(by=by or _me(), reason=reason)
-    _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
-
-
-def _hold(rollout: str, verb: str, role: str, by: str, reason: str, done: str) -> None:
-    from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
-
-    order = HoldOrder(by=by or _me(), reason=reason, role=role)
     _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
 
 

@@ -42,6 +42,7 @@ class StageProgress(State):
     """How far one stage has come; an instant is None until it has happened."""
 
     approved_by: str | None = None
+    due_at: AwareDatetime | None = None
     exposed_at: AwareDatetime | None = None
     shift_when_exposed: timedelta = timedelta()
     baked_at: AwareDatetime | None = None

@@ -1,0 +1,340 @@
+"""Given, when, then: stories of one feature, its budget and its rollouts, in skipped time."""
+
+import itertools
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.testing import WorkflowEnvironment
+
+from tests.embedded.until import until
+from tests.workflows.world import World
+from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
+from tidegate.cli.releasing import release_hold
+from tidegate.edges.temporal import ControlPlane
+from tidegate.errors import Refused
+from tidegate.events import Event
+from tidegate.messages.budget import BudgetState, Observation, budget_id
+from tidegate.messages.common import Act
+from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
+from tidegate.messages.rollout import (
+    Approval,
+    RolloutOrder,
+    RolloutPhase,
+    RolloutState,
+    Waits,
+    rollout_id,
+)
+from tidegate.plans import CheckSpec, RolloutSpec, StageSpec
+from tidegate.quantities import parse_duration, parse_share
+from tidegate.rules.verdict import Verdict
+
+_numbers = itertools.count(1)
+
+POOL: Final = "pool"
+LEAD_P50_S: Final = 60.0
+LEAD_P90_S: Final = 120.0
+_OF_UPDATES: Final = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_REJECTED,
+}
+CHECK: Final = CheckSpec(queue_wait_below=timedelta(seconds=2))
+COARSE: Final = timedelta(seconds=30)
+"""What acts cost on the test server's clock, at the very most."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, its instants counted from the story's beginning."""
+
+    name: str
+    tiers: tuple[str, ...] = ()
+    exposure: str = "100%"
+    starts_in: str | None = None
+    approval: str | None = None
+    reserve: int = 0
+    bake: str = "10m"
+    check: CheckSpec | None = None
+
+    def spec(self, began_at: datetime) -> StageSpec:
+        starts_at = began_at + parse_duration(self.starts_in) if self.starts_in else None
+        return StageSpec(
+            name=self.name,
+            tiers=self.tiers or (self.name,),
+            exposure=parse_share(self.exposure),
+            starts_at=starts_at,
+            approval=self.approval,
+            reserve=self.reserve,
+            bake=parse_duration(self.bake),
+            check=self.check,
+        )
+
+
+@dataclass
+class Story:
+    """One feature, one budget and the rollouts between them, named like no other story's."""
+
+    client: Client
+    world: World
+    env: WorkflowEnvironment | None
+    began_at: datetime
+    number: int = field(default_factory=lambda: next(_numbers))
+    rollouts: list[str] = field(default_factory=list)
+
+    @property
+    def plane(self) -> ControlPlane:
+        return ControlPlane(self.client)
+
+    @property
+    def feature(self) -> str:
+        return f"feature-{self.number}"
+
+    @property
+    def gpu_type(self) -> str:
+        return f"gpu-{self.number}"
+
+    @property
+    def pool(self) -> str:
+        return f"{POOL}-{self.number}"
+
+    @property
+    def rollout(self) -> str:
+        return self.rollouts[-1]
+
+    def order(self, name: str, stages: Sequence[Stage]) -> RolloutOrder:
+        specs = tuple(stage.spec(self.began_at) for stage in stages)
+        return RolloutOrder(
+            name=name,
+            spec=RolloutSpec(feature=self.feature, owner="pm", stages=specs),
+            pool=self.pool,
+            gpu_type=self.gpu_type,
+            lead_p50_s=LEAD_P50_S,
+            lead_p90_s=LEAD_P90_S,
+            reading_limit_s=10.0,
+        )
+
+    async def now(self) -> datetime:
+        assert self.env is not None, "time is skipped on the test server only"
+        return await self.env.get_current_time()
+
+    async def state(self) -> RolloutState:
+        order = await self.plane.rollout_order(self.rollout)
+        assert order is not None
+        return order.state
+
+    async def feature_state(self) -> FeatureState:
+        state = await self.plane.feature(self.feature)
+        assert state is not None
+        return state
+
+    async def budget_state(self) -> BudgetState:
+        state = await self.plane.budget(self.gpu_type)
+        assert state is not None
+        return state
+
+    def events(self, event_type: str = "", *, stage: str = "") -> list[Event]:
+        """Return this story's events as recorded, by type and stage where they are given."""
+        ids = [rollout_id(name) for name in self.rollouts]
+        ids += [feature_id(self.feature), budget_id(self.gpu_type)]
+        return [
+            event
+            for event in self.world.recorded
+            if event.source.strip("/").rpartition("/")[0] in ids
+            and (not event_type or event.type == event_type)
+            and (not stage or event.data.get("stage") == stage)
+        ]
+
+    def types(self, stage: str = "") -> list[str]:
+        """Return the types of the rollouts' own events, in order."""
+        return [e.type for e in self.events(stage=stage) if e.source.startswith("/rollout/")]
+
+    async def end(self) -> None:
+        """Bring the rollouts to their end, so that no timer of theirs runs on.
+
+        Nothing is terminated: on the test server a terminated workflow's pending activity would
+        stop the clock for ever. The entities wait for nothing and cost nothing.
+        """
+        self.world.before.clear()
+        self.world.after.clear()
+        self.world.is_deaf = False
+        for name in self.rollouts:
+            with suppress(Refused):  # it has ended
+                await self.plane.steer(name, "abort", Act(by="test", reason="the story is told"))
+            await until(partial(self.is_closed, name))
+
+    async def is_closed(self, rollout: str) -> bool:
+        found = await self.client.get_workflow_handle(rollout_id(rollout)).describe()
+        return found.status is not WorkflowExecutionStatus.RUNNING
+
+
+@dataclass(frozen=True)
+class Given:
+    story: Story
+
+    async def feature(self) -> None:
+        await self.story.plane.declare_feature(
+            self.story.feature, FeatureSpec(pool=self.story.pool)
+        )
+
+    async def budget(self, *arrivals: Arrival) -> None:
+        spec = BudgetSpec(arrivals=arrivals)
+        await self.story.plane.declare_budget(self.story.gpu_type, spec)
+
+    async def rollout(self, stages: Sequence[Stage | str], *arrivals: Arrival) -> None:
+        """Declare the feature and the budget, and start a rollout of these stages."""
+        story = self.story
+        await self.feature()
+        await self.budget(*arrivals)
+        story.rollouts.append(f"rollout-{story.number}-{len(story.rollouts) + 1}")
+        named = [Stage(stage) if isinstance(stage, str) else stage for stage in stages]
+        assert await story.plane.start_rollout(story.order(story.rollout, named))
+
+    def arrival(self, gpus: int, at: str, latest: str, name: str = "order") -> Arrival:
+        began_at = self.story.began_at
+        return Arrival(
+            name=name,
+            gpus=gpus,
+            at=began_at + parse_duration(at),
+            latest=began_at + parse_duration(latest),
+        )
+
+    def verdicts(self, *verdicts: Verdict) -> None:
+        """Say what the next measurements say."""
+        self.story.world.verdicts[self.story.pool] = list(verdicts)
+
+
+@dataclass(frozen=True)
+class When:
+    story: Story
+
+    async def passes(self, duration: str) -> None:
+        """Let time pass; whatever falls due on the way happens at its instant."""
+        assert self.story.env is not None, "time is skipped on the test server only"
+        await self.story.env.sleep(parse_duration(duration))
+
+    async def seen(self, *, installed: int, ready: int, needed: int = 0, sick: int = 0) -> None:
+        """Tell the budget what the capacity controller saw."""
+        pool = self.story.pool
+        observed = Observation(
+            installed_gpus=installed,
+            sick_gpus=sick,
+            ready_gpus={pool: ready},
+            needed_gpus={pool: needed},
+        )
+        await self.story.plane.observe(self.story.gpu_type, observed)
+
+    async def approved(self, stage: str, *, role: str, by: str = "ann") -> None:
+        approval = Approval(by=by, stage=stage, role=role)
+        await self.story.plane.approve(self.story.rollout, approval)
+
+    async def approved_if_needed(self, stage: str, *, role: str) -> None:
+        with suppress(Refused):
+            await self.approved(stage, role=role)
+
+    async def paused(self, by: str = "pm") -> None:
+        await self._steer("pause", Act(by=by, reason="a holiday"))
+
+    async def resumed(self, by: str = "pm") -> None:
+        await self._steer("resume", Act(by=by))
+
+    async def promoted(self, by: str = "pm") -> None:
+        await self._steer("promote", Act(by=by, reason="looked at it by hand"))
+
+    async def aborted(self, reason: str = "a mistake", by: str = "pm") -> None:
+        await self._steer("abort", Act(by=by, reason=reason))
+
+    async def held(self, role: str = "legal", reason: str = "a review") -> None:
+        await self._steer("hold", HoldOrder(by="lee", role=role, reason=reason))
+
+    async def released(self, role: str = "legal") -> None:
+        order = HoldOrder(by="lee", role=role)
+        await release_hold(self.story.plane, self.story.rollout, order)
+
+    async def _steer(self, verb: str, order: Act | HoldOrder) -> None:
+        await self.story.plane.steer(self.story.rollout, verb, order)
+
+
+@dataclass(frozen=True)
+class Then:
+    story: Story
+
+    async def it_waits_for(self, waits: Waits, *, stage: str = "") -> None:
+        """Wait until the rollout says that it waits for this."""
+
+        async def holds() -> bool:
+            state = await self.story.state()
+            return state.waits is waits and stage in {"", state.stage}
+
+        await until(holds)
+
+    async def it_is(self, phase: RolloutPhase) -> None:
+        """Wait until the rollout has come to this, its last events recorded or not."""
+
+        async def holds() -> bool:
+            return (await self.story.state()).phase is phase
+
+        await until(holds)
+
+    async def it_ended(self, phase: RolloutPhase) -> RolloutState:
+        """Wait until the rollout is over, its last event recorded, and hold that it ended so."""
+        await until(partial(self.story.is_closed, self.story.rollout))
+        state = await self.story.state()
+        assert state.phase is phase
+        assert state.outbox.waiting == []
+        return state
+
+    async def exposure_is(self, tier: str, share: str) -> None:
+        wanted = parse_share(share)
+
+        async def holds() -> bool:
+            state = await self.story.feature_state()
+            return state.exposure.get(tier, 0.0) == wanted
+
+        await until(holds)
+
+    async def exposure_stays(self, tier: str, share: str, *, over: str) -> None:
+        """Hold that a tier's exposure is this now, and at four looks while time passes."""
+        assert self.story.env is not None, "time is skipped on the test server only"
+        for _ in range(4):
+            state = await self.story.feature_state()
+            assert state.exposure.get(tier, 0.0) == parse_share(share)
+            await self.story.env.sleep(parse_duration(over) / 4)
+        state = await self.story.feature_state()
+        assert state.exposure.get(tier, 0.0) == parse_share(share)
+
+    async def told(self, event_type: str, *, stage: str = "", times: int = 1) -> Event:
+        """Wait until an event is recorded so many times; returns the last."""
+        await until(lambda: len(self.story.events(event_type, stage=stage)) >= times)
+        found = self.story.events(event_type, stage=stage)
+        assert len(found) == times, found
+        return found[-1]
+
+    async def happened(self, event_type: str, *, stage: str = "", after: str) -> None:
+        """Hold that an event happened once, so long after the story's beginning."""
+        event = await self.told(event_type, stage=stage)
+        late = event.at - (self.story.began_at + parse_duration(after))
+        assert timedelta() <= late <= COARSE, f"{event_type} was {late} late"
+
+    async def refused(self, act: Coroutine[Any, Any, None], message: str) -> None:
+        """Hold that this is refused with these words, and that nothing is written of it."""
+        before = await self._written()
+        with pytest.raises(Refused) as refusal:
+            await act
+        assert str(refusal.value) == message
+        assert await self._written() == before
+
+    async def _written(self) -> list[int]:
+        """Return the ids of what the history says of updates.
+
+        The test server, unlike the real one, also writes the task that refused.
+        """
+        handle = self.story.client.get_workflow_handle(rollout_id(self.story.rollout))
+        history = await handle.fetch_history()
+        return [e.event_id for e in history.events if e.event_type in _OF_UPDATES]

@@ -1,0 +1,111 @@
+"""A feature: exposure that is set once an order, holds, and the history of both."""
+
+import pytest
+
+from tests.workflows.story import Given, Story, Then
+from tidegate.catalogue import FeatureSpec
+from tidegate.errors import Refused
+from tidegate.messages.feature import HISTORY_KEPT, ExposeOrder, HoldOrder
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def _order(order_id: str, share: float, *tiers: str) -> ExposeOrder:
+    return ExposeOrder(
+        order_id=order_id, stage="s", tiers=tiers or ("pro",), share=share, reason="a test"
+    )
+
+
+async def test_an_order_done_twice_changes_nothing_and_is_answered_alike(
+    story: Story, given: Given, then: Then
+) -> None:
+    await given.feature()
+    order = _order("1", 0.5, "pro", "plus")
+    first = await story.plane.ask_feature(story.feature, "expose", order)
+    await story.plane.ask_feature(story.feature, "expose", _order("2", 1.0, "plus"))
+    again = await story.plane.ask_feature(story.feature, "expose", order)
+    assert first == again == {"pro": 0.0, "plus": 0.0}
+    state = await story.feature_state()
+    assert state.exposure == {"pro": 0.5, "plus": 1.0}
+    assert len(state.history) == 3  # declared, and two orders
+    await then.told("feature.exposed", times=3)
+
+
+async def test_a_held_feature_narrows_and_never_widens(story: Story, given: Given) -> None:
+    await given.feature()
+    await story.plane.ask_feature(story.feature, "expose", _order("1", 0.5))
+    hold = HoldOrder(by="lee", role="legal", reason="a review")
+    await story.plane.ask_feature(story.feature, "hold", hold)
+    since = (await story.feature_state()).hold
+    assert since is not None
+    with pytest.raises(Refused) as refusal:
+        await story.plane.ask_feature(story.feature, "expose", _order("2", 0.6))
+    assert str(refusal.value) == (
+        f'feature "{story.feature}": held by legal since {since.since:%F %H:%M}: a review. '
+        "legal must release it first."
+    )
+    await story.plane.ask_feature(story.feature, "expose", _order("3", 0.4))
+    assert (await story.feature_state()).exposure == {"pro": 0.4}
+    await story.plane.ask_feature(story.feature, "expose", _order("1", 0.5))  # done, so no matter
+    assert (await story.feature_state()).exposure == {"pro": 0.4}
+
+
+async def test_a_feature_is_held_by_one_role_at_a_time_which_may_mend_its_reason(
+    story: Story, given: Given
+) -> None:
+    await given.feature()
+    ask = story.plane.ask_feature
+    await ask(story.feature, "hold", HoldOrder(by="lee", role="legal", reason="a review"))
+    with pytest.raises(Refused, match=r"legal holds it already: a review\. Ask legal\."):
+        await ask(story.feature, "hold", HoldOrder(by="sam", role="safety", reason="another"))
+    with pytest.raises(Refused, match="only legal releases this hold"):
+        await ask(story.feature, "release", HoldOrder(by="sam", role="safety"))
+    await ask(story.feature, "hold", HoldOrder(by="kim", role="legal", reason="a longer review"))
+    held = (await story.feature_state()).hold
+    assert held is not None
+    assert held.reason == "a longer review"
+    await ask(story.feature, "release", HoldOrder(by="lee", role="legal"))
+    await ask(story.feature, "release", HoldOrder(by="lee", role="legal"))
+    whats = [entry.what for entry in (await story.feature_state()).history]
+    assert whats == ["declared", "held by legal", "held by legal", "released by legal"]
+
+
+async def test_a_hold_without_a_reason_is_refused(story: Story, given: Given) -> None:
+    await given.feature()
+    with pytest.raises(Refused, match=r'^hold: "reason" is missing\. Say why'):
+        await story.plane.ask_feature(story.feature, "hold", HoldOrder(by="lee", role="legal"))
+
+
+async def test_declaring_the_same_settings_again_is_no_news(
+    story: Story, given: Given, then: Then
+) -> None:
+    await given.feature()
+    await given.feature()
+    await then.told("feature.declared")
+    spec = FeatureSpec(pool=story.pool, surfaces=("api", "web"))
+    await story.plane.declare_feature(story.feature, spec)
+    assert (await story.feature_state()).spec == spec
+    await then.told("feature.declared", times=2)
+
+
+async def test_a_feature_remembers_its_last_transitions_and_no_more(
+    story: Story, given: Given
+) -> None:
+    await given.feature()
+    for number in range(HISTORY_KEPT + 5):
+        order = _order(str(number), (number % 100) / 100)
+        await story.plane.ask_feature(story.feature, "expose", order)
+    state = await story.feature_state()
+    assert len(state.history) == HISTORY_KEPT
+    assert len(state.orders_done) == HISTORY_KEPT
+    assert str(HISTORY_KEPT + 4) in state.orders_done
+    assert "0" not in state.orders_done
+
+
+async def test_asking_a_feature_that_nobody_declared_says_what_to_do(story: Story) -> None:
+    with pytest.raises(Refused) as refusal:
+        await story.plane.ask_feature("unheard-of", "expose", _order("1", 0.5))
+    assert str(refusal.value) == (
+        "feature/unheard-of: no such workflow is running. Apply its manifest first."
+    )
+    assert await story.plane.feature("unheard-of") is None

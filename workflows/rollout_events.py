@@ -1,0 +1,82 @@
+"""What a rollout tells: each stage's way, with the reason and the figures behind it."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from tidegate.messages.budget import ClaimStatus
+    from tidegate.messages.common import Act
+    from tidegate.messages.rollout import Approval, RolloutOrder
+    from tidegate.plans import StageSpec
+    from workflows.outbox import Outbox
+
+
+class RolloutEvents:
+    """The events of one rollout, by way of its outbox."""
+
+    def __init__(self, outbox: Outbox, order: RolloutOrder) -> None:
+        self._outbox = outbox
+        self._order = order
+        self._subject = f"rollout/{order.name}"
+
+    def tell(self, event_type: str, stage: StageSpec, **data: str | float | bool | None) -> None:
+        """Tell what became of a stage."""
+        self._outbox.tell(
+            event_type,
+            subject=self._subject,
+            feature=self._order.spec.feature,
+            stage=stage.name,
+            tier=",".join(stage.tiers),
+            pool=self._order.pool,
+            **data,
+        )
+
+    def approved(self, stage: StageSpec, approval: Approval) -> None:
+        """Tell who approved a stage, in the name of which role."""
+        self.tell(
+            "stage.approved",
+            stage,
+            by=approval.by,
+            role=approval.role,
+            reason=approval.reason or f"approved by {approval.by}",
+        )
+
+    def awaited(self, stage: StageSpec, claim: ClaimStatus, lacks: str) -> None:
+        """Tell what a stage lacks, and when that is expected."""
+        forecast = claim.forecast
+        self.tell("stage.waiting", stage, reason=lacks)
+        self.tell(
+            "stage.forecast",
+            stage,
+            reason=lacks,
+            p50=forecast.p50.isoformat() if forecast else None,
+            p90=forecast.p90.isoformat() if forecast else None,
+        )
+
+    def advanced(self, stage: StageSpec, claim: ClaimStatus | None, reason: str) -> None:
+        """Tell that a stage opened, with the GPUs that covered it at that instant."""
+        self.tell(
+            "stage.advanced",
+            stage,
+            reason=reason,
+            after=stage.exposure,
+            reserve=stage.reserve,
+            ready_gpus=claim.ready_gpus if claim else None,
+            in_use_gpus=claim.in_use_gpus if claim else None,
+        )
+
+    def promoted(self, stage: StageSpec, order: Act) -> None:
+        """Tell who took an inconclusive check as passed."""
+        self.tell("stage.promoted", stage, by=order.by, reason=order.reason)
+
+    def aborted(self, stage: StageSpec, order: Act | None, reason: str) -> None:
+        """Tell who ended the rollout, where it was a person."""
+        self.tell("rollout.aborted", stage, by=order.by if order else None, reason=reason)
+
+    def finished(self) -> None:
+        """Tell that every stage is open and baked."""
+        self._outbox.tell(
+            "rollout.finished",
+            subject=self._subject,
+            feature=self._order.spec.feature,
+            reason="every stage is open and baked",
+        )
