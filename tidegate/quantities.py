@@ -98,6 +98,11 @@ def _some_share(share: float) -> float:
     return share
 
 
+def counted(count: int, thing: str) -> str:
+    """Write a count of things as people do: `1 GPU`, `3 GPUs`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),

@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from tidegate.catalogue import BudgetSpec
     from tidegate.messages.budget import BudgetState, ClaimStatus, Observation, Reservation
+    from tidegate.quantities import counted
     from tidegate.rules import ledger as rules
     from tidegate.rules.forecast import forecast_backing
     from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger
@@ -80,7 +81,9 @@ class Budget:
             raise refuse(f'claim "{claim_id}": nobody made it. Reserve the GPUs first.')
         if claim.state is not ClaimState.SPENT and not rules.is_backed(self.state.ledger, claim):
             ready = self.state.ledger.ready.get(claim.pool or "", 0)
-            message = f'claim "{claim_id}": needs {claim.gpus} GPUs, {ready} are ready in all.'
+            message = (
+                f'claim "{claim_id}": needs {counted(claim.gpus, "GPU")}, {ready} are ready in all.'
+            )
             raise refuse(message)
 
     @workflow.update
@@ -158,7 +161,7 @@ class Budget:
             "supply.arrived" if gpus > 0 else "supply.lost",
             subject=self.subject,
             gpus=abs(gpus),
-            reason=f"{abs(gpus)} GPUs were {'added to' if gpus > 0 else 'taken from'} the cluster",
+            reason=f"{counted(abs(gpus), 'GPU')} {'came to' if gpus > 0 else 'left'} the cluster",
         )
         # Below 0 while GPUs are away: a node that reboots is no arrival when it is back.
         self.state.arrived_gpus += gpus
@@ -231,7 +234,9 @@ class Budget:
             f"| {c.id} | {c.kind} | {c.state} | {c.pool or ''} | {c.gpus} |"
             for c in book.claims.values()
         ]
-        counted = "nobody has counted yet" if book.installed is None else f"{book.installed} GPUs"
+        counted = (
+            "nobody has counted yet" if book.installed is None else counted(book.installed, "GPU")
+        )
         workflow.set_current_details(
             "\n".join(
                 [
@@ -253,7 +258,16 @@ def _differs(status: ClaimStatus, told: ClaimStatus | None, now: datetime) -> bo
         told.state,
         told.backed,
         told.installed_gpus,
-    ) or (status.state is ClaimState.WAITING and _moved(status.forecast, told.forecast, now))
+    ) or (
+        _moved(status.forecast, told.forecast, now)
+        if status.state is ClaimState.WAITING
+        else _is_over(told, now)
+    )
+
+
+def _is_over(told: ClaimStatus, now: datetime) -> bool:
+    """Say whether an owner still holds a range that has passed without replicas being ready."""
+    return not told.backed and told.forecast is not None and told.forecast.p90 <= now
 
 
 def _moved(forecast: DateRange | None, told: DateRange | None, now: datetime) -> bool:

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         Waits,
     )
     from tidegate.plans import StageSpec
+    from tidegate.quantities import counted
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
@@ -189,7 +190,7 @@ class Rollout(Steered):
         found = await act(
             "reserve",
             BudgetAct(gpu_type=self.order.gpu_type, reservation=wanted),
-            summary=f"reserve {stage.reserve} GPUs for {stage.name}",
+            summary=f"reserve {counted(stage.reserve, 'GPU')} for {stage.name}",
         )
         if self.state.claim is None:  # what the budget has signalled since is newer
             self.state.claim = ClaimStatus.model_validate(found)
@@ -246,7 +247,7 @@ class Rollout(Steered):
             await self.ask_feature(FeatureAct(feature=self.feature, expose=back))
         if stage.reserve:
             released = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage.name))
-            await act("release", released, summary=f"give {stage.reserve} GPUs back")
+            await act("release", released, summary=f"give {counted(stage.reserve, 'GPU')} back")
         await self.note(stage, f"a new rollout; this one was aborted: {reason}")
         self.events.aborted(stage, self.state.abort, reason)
         self.describe()

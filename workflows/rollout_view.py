@@ -6,24 +6,22 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import ClaimStatus
     from tidegate.messages.rollout import RolloutOrder, RolloutState, Waits
     from tidegate.plans import StageSpec
-    from tidegate.quantities import format_share
+    from tidegate.quantities import counted, format_share
     from tidegate.rules.ledger import ClaimState
     from workflows.visibility import show
 
 
 def what_is_awaited(claim: ClaimStatus) -> str:
     """Say what a claim lacks, in GPUs and dates."""
+    gpus = counted(claim.gpus, "GPU")
     if claim.installed_gpus is None:
-        return f"{claim.gpus} GPUs; nobody has counted what is installed"
+        return f"{gpus}; nobody has counted what is installed"
     if claim.state is ClaimState.WAITING:
         return (
-            f"{claim.gpus} GPUs: {claim.unclaimed_gpus} of {claim.installed_gpus} are unclaimed, "
+            f"{gpus}: {claim.unclaimed_gpus} of {claim.installed_gpus} are unclaimed, "
             f"those inside need {claim.in_use_gpus}"
         )
-    return (
-        f"{claim.gpus} GPUs ready on top of the {claim.in_use_gpus} in use; "
-        f"{claim.ready_gpus} are ready"
-    )
+    return f"{gpus} ready on top of the {claim.in_use_gpus} in use; {claim.ready_gpus} are ready"
 
 
 def show_rollout(order: RolloutOrder, state: RolloutState) -> None:
