@@ -97,9 +97,9 @@ class Budget:
     @workflow.signal
     def observe(self, seen: Observation) -> None:
         """Take what the capacity controller saw: GPUs installed, sick, ready and needed."""
-        counted = self.state.ledger.installed
-        if counted is not None and seen.installed_gpus != counted:
-            self.count_arrivals(seen.installed_gpus - counted)
+        before = self.state.ledger.installed
+        if before is not None and seen.installed_gpus != before:
+            self.count_arrivals(seen.installed_gpus - before)
         now, book = workflow.now(), self.state.ledger
         measured = [
             Claim(id=f"use/{pool}", kind=ClaimKind.IN_USE, gpus=gpus, pool=pool, made_at=now)
@@ -234,13 +234,12 @@ class Budget:
             f"| {c.id} | {c.kind} | {c.state} | {c.pool or ''} | {c.gpus} |"
             for c in book.claims.values()
         ]
-        counted = (
-            "nobody has counted yet" if book.installed is None else counted(book.installed, "GPU")
-        )
+        installed = book.installed
+        there = "nobody has counted yet" if installed is None else counted(installed, "GPU")
         workflow.set_current_details(
             "\n".join(
                 [
-                    f"{counted}, {rules.unclaimed_gpus(book)} unclaimed",
+                    f"{there}, {rules.unclaimed_gpus(book)} unclaimed",
                     "",
                     "| claim | kind | state | pool | GPUs |",
                     "|---|---|---|---|---|",
