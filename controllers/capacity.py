@@ -1,5 +1,6 @@
 """The capacity loop: replicas of each pool, sized from demand, within the GPU budget."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -10,7 +11,7 @@ from tidegate.cluster import Cluster, ClusterState, PodPhase, PoolStatus
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
-from tidegate.errors import Refused
+from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import Observation
 from tidegate.readings import DemandReading, NodeReading
 from tidegate.rules import measures
@@ -19,8 +20,8 @@ from tidegate.snapshot import IntentPart, PoolIntent
 
 log = structlog.get_logger()
 
-_FAULT_AFTER_S: Final = 5.0
-"""A node whose agent was silent for longer tells nothing about sick GPUs."""
+_INFORM_WITHIN_S: Final = 2.0
+"""Sizing goes on at about this pace while Temporal does not answer."""
 
 
 class CapacityLoop:
@@ -33,6 +34,9 @@ class CapacityLoop:
         self._outbox = outbox
         self._recent: dict[str, tuple[Need, ...]] = {}
         self._observed: dict[str, Observation] = {}
+        self._sick_gpus: dict[str, int] = {}
+        """By node, as told last: one that says nothing of its GPUs has not mended them."""
+        self._refused: dict[str, str | None] = {}
         self._told: dict[str, Mapping[str, object]] = {}
         self._revision = 0
 
@@ -46,17 +50,20 @@ class CapacityLoop:
         self._revision = seen.revision
         intent = (await self._redis.snapshot()).intent
         nodes, gateways = await self._redis.readings()
-        if intent is not None:
-            needed: dict[str, int] = {}
-            for name, pool in intent.pools.items():
-                status = seen.pools.get(name)
-                if status is not None:
-                    decision = self._decide(pool, status, nodes, gateways, now)
+        self._note_sick(nodes)
+        needed: dict[str, int] = {}
+        for name, pool in intent.pools.items() if intent is not None else ():
+            status = seen.pools.get(name)
+            if status is not None:
+                decision = self._decide(pool, status, nodes, gateways, now)
+                if decision.is_demand_known:
                     needed[name] = decision.needed_replicas * pool.gpus_per_replica
-                    await self._act(status, decision)
-                    await self._tell(pool, status, decision, seen, now)
-            await self._inform_budgets(intent, seen, needed, nodes, now)
+                refused = await self._act(status, decision)
+                await self._tell(pool, status, decision, refused, seen, now)
+        # Before the budgets: what was told must not wait for a Temporal that is away.
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
+        if intent is not None:
+            await self._inform_budgets(intent, seen, needed)
 
     def _decide(
         self,
@@ -78,33 +85,43 @@ class CapacityLoop:
             required=tuple(required),
             booked_replicas=status.replicas,
         )
-        decision = decide_replicas(sized, pool, self._recent.get(status.name, ()), now)
+        # A loop that starts anew knows no need but the one that somebody booked for.
+        booked = Need(now, 0, wanted=status.replicas)
+        recent = self._recent.get(status.name, (booked,))
+        decision = decide_replicas(sized, pool, recent, now)
         self._recent[status.name] = decision.recent
         return decision
 
-    async def _act(self, status: PoolStatus, decision: SizingDecision) -> None:
-        if decision.replicas == status.replicas:
-            return
-        try:
-            await self._cluster.scale(status.name, decision.replicas)
-        except Refused as refusal:
-            log.warning("pool.not_scaled", pool=status.name, reason=str(refusal))
+    async def _act(self, status: PoolStatus, decision: SizingDecision) -> str | None:
+        """Scale the pool where it should change; returns why that was refused, if it was."""
+        refused: str | None = None
+        if decision.replicas != status.replicas:
+            try:
+                await self._cluster.scale(status.name, decision.replicas)
+            except Refused as refusal:
+                refused = str(refusal)
+        if refused is not None and refused != self._refused.get(status.name):
+            log.warning("pool.not_scaled", pool=status.name, reason=refused)
+        self._refused[status.name] = refused
+        return refused
 
     async def _tell(
         self,
         pool: PoolIntent,
         status: PoolStatus,
         decision: SizingDecision,
+        refused: str | None,
         seen: ClusterState,
         now: float,
     ) -> None:
         size = pool.gpus_per_replica
+        booked = decision.replicas if refused is None else status.replicas
         loading = status.count(PodPhase.LOADING) + status.count(PodPhase.PENDING)
         facts: dict[str, str | int | None] = {
-            "needed_gpus": decision.needed_replicas * size,
+            "needed_gpus": decision.needed_replicas * size if decision.is_demand_known else None,
             "ready_gpus": status.ready_gpus,
             "loading_gpus": loading * size,
-            "booked_gpus": decision.replicas * size,
+            "booked_gpus": booked * size,
             "installed_gpus": seen.gpus.get(pool.gpu_type),
             "limited_by": str(decision.limited_by),
         }
@@ -116,8 +133,8 @@ class CapacityLoop:
                 at=datetime.fromtimestamp(now, UTC),
                 pool=status.name,
                 before=status.replicas,
-                after=decision.replicas,
-                reason=decision.reason,
+                after=booked,
+                reason=refused or decision.reason,
                 **facts,
             )
 
@@ -126,24 +143,33 @@ class CapacityLoop:
         intent: IntentPart,
         seen: ClusterState,
         needed: Mapping[str, int],
-        nodes: Sequence[NodeReading],
-        now: float,
     ) -> None:
         """Signal each budget what changed since it was last told; an idle tick is silent."""
         for gpu_type, installed in seen.gpus.items():
-            drawn = [n for n in needed if intent.pools[n].gpu_type == gpu_type]
+            pools = {n: p for n, p in intent.pools.items() if p.gpu_type == gpu_type}
             observation = Observation(
                 installed_gpus=installed,
-                sick_gpus=_sick(nodes, now),
-                ready_gpus={name: seen.pools[name].ready_gpus for name in drawn},
-                needed_gpus={name: needed[name] for name in drawn},
+                sick_gpus=sum(self._sick_gpus.values()),
+                ready_gpus={n: seen.pools[n].ready_gpus for n in pools if n in seen.pools},
+                needed_gpus={n: needed[n] for n in pools if n in needed},
             )
-            if self._observed.get(gpu_type) != observation:
-                await self._plane.observe(gpu_type, observation)
+            # A budget that was declared, or lost, after it was told has counted nothing.
+            is_counted = all(pool.ceiling_gpus is not None for pool in pools.values())
+            if not is_counted or self._observed.get(gpu_type) != observation:
+                await self._inform(gpu_type, observation)
                 self._observed[gpu_type] = observation
 
+    async def _inform(self, gpu_type: str, observation: Observation) -> None:
+        try:
+            async with asyncio.timeout(_INFORM_WITHIN_S):
+                await self._plane.observe(gpu_type, observation)
+        except TimeoutError as error:
+            message = f"temporal: no answer in {_INFORM_WITHIN_S:g} s. Check that it is running."
+            raise Unavailable(message, code="temporal-unavailable") from error
 
-def _sick(nodes: Sequence[NodeReading], now: float) -> int:
-    """Count the GPUs that answer with a fault."""
-    fresh = [node for node in nodes if now - node.at <= _FAULT_AFTER_S]
-    return sum(1 for node in fresh for gpu in node.gpus or () if gpu.fault is not None)
+    def _note_sick(self, nodes: Sequence[NodeReading]) -> None:
+        """Count the GPUs that answer with a fault."""
+        for node in nodes:
+            if node.gpus is not None:
+                faults = [gpu.fault for gpu in node.gpus if gpu.fault is not None]
+                self._sick_gpus[node.node] = len(faults)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from pydantic import ValidationError
+
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, NodeReading, Reading
@@ -27,6 +29,7 @@ class GateLoop:
     def __init__(self, redis: Redis, outbox: Outbox) -> None:
         self._redis = redis
         self._outbox = outbox
+        self._published: dict[str, GatePart] = {}
         self._told_missing: dict[str, bool] = {}
 
     async def tick(self, now: float) -> None:
@@ -35,16 +38,17 @@ class GateLoop:
         nodes, gateways = await self._redis.readings()
         if snapshot.intent is not None:
             for name, pool in snapshot.intent.pools.items():
-                last = _newest(name, snapshot, gateways)
+                last = _newest(name, snapshot, gateways, self._published.get(name))
                 pressure = weigh_pool(name, pool, nodes, gateways, now)
                 decision = decide_gate(pressure, last, snapshot.intent.tiers, pool, now)
-                await self._act(name, pool, decision, last, now)
-                await self._tell(name, decision, last, now)
+                if await self._act(name, pool, decision, last, now):
+                    await self._tell(name, decision, last, now)
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
 
     async def _act(
         self, name: str, pool: PoolIntent, decision: GateDecision, last: GatePart | None, now: float
-    ) -> None:
+    ) -> bool:
+        """Publish; returns whether it holds, which it does not where another loop was newer."""
         part = GatePart(
             pool=name,
             version=next_version(now, last.version if last else 0),
@@ -59,7 +63,10 @@ class GateLoop:
             retry_after_s=decision.retry_after_s,
             safe_share=pool.safe_share,
         )
-        await self._redis.publish(part)
+        if not await self._redis.publish(part):
+            return False
+        self._published[name] = part
+        return True
 
     async def _tell(
         self, name: str, decision: GateDecision, last: GatePart | None, now: float
@@ -111,16 +118,25 @@ def weigh_pool(
     return weigh(read, pool.required_readings)
 
 
-def _newest(name: str, snapshot: Snapshot, gateways: Sequence[DemandReading]) -> GatePart | None:
-    """Return the newest state of a gate that Redis or any gateway still holds."""
-    held = [snapshot.gates[name]] if name in snapshot.gates else []
-    held += [
-        GatePart.model_validate_json(gateway.gates[name])
-        for gateway in gateways
-        if name in gateway.gates
-    ]
+def _newest(
+    name: str,
+    snapshot: Snapshot,
+    gateways: Sequence[DemandReading],
+    published: GatePart | None,
+) -> GatePart | None:
+    """Return the newest state of a gate that Redis, any gateway or this loop still holds."""
+    # Also this loop: right after a loss, the intent may be back before any gateway has echoed.
+    known = [snapshot.gates.get(name), published, *(_echo(g, name) for g in gateways)]
+    held = [part for part in known if part is not None]
     newest = max(held, key=lambda part: part.version, default=None)
     if newest is None:
         return None
     seen = max([g.seen.get(gate_part(name), 0) for g in gateways] + [newest.version])
     return newest.model_copy(update={"version": seen})
+
+
+def _echo(gateway: DemandReading, pool: str) -> GatePart | None:
+    try:
+        return GatePart.model_validate_json(gateway.gates[pool])
+    except (KeyError, ValidationError):
+        return None  # it holds none, or one of another release

@@ -1,0 +1,292 @@
+"""The capacity loop over an in-memory cluster: sizes, what it tells, what it tells the budget."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from controllers.capacity import CapacityLoop
+from tests.controllers.published import (
+    NOW,
+    POOL,
+    MemoryCluster,
+    engine,
+    gateway,
+    node,
+    publish_intent,
+    told,
+)
+from tests.real_redis import real_redis
+from tidegate.cluster import ClusterState, PodPhase
+from tidegate.edges.outbox import Outbox
+from tidegate.edges.redis import Redis
+from tidegate.edges.temporal import ControlPlane
+from tidegate.errors import Unavailable
+from tidegate.events import Event
+from tidegate.messages.budget import Observation
+from tidegate.readings import GpuReading
+from tidegate.snapshot import PoolIntent
+
+FAULT = GpuReading(index=0, fault="GPU_IS_LOST")
+FINE = GpuReading(index=1, utilisation=0.5)
+
+
+class Budgets(ControlPlane):
+    """Hears what budgets are signalled, unless Temporal is away."""
+
+    def __init__(self) -> None:
+        self.heard: list[Observation] = []
+        self.is_away = False
+
+    async def observe(self, gpu_type: str, seen: Observation) -> None:
+        assert gpu_type == "h100"
+        if self.is_away:
+            raise Unavailable("temporal: no answer", code="temporal-unavailable")
+        self.heard.append(seen)
+
+
+@dataclass
+class House:
+    redis: Redis
+    outbox: Outbox
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    budgets: Budgets = field(default_factory=Budgets)
+
+    def __post_init__(self) -> None:
+        self.loop = self.another_loop()
+
+    def another_loop(self) -> CapacityLoop:
+        return CapacityLoop(self.redis, self.cluster, self.budgets, self.outbox)
+
+    @property
+    def replicas(self) -> int:
+        return self.cluster.state.pools["image"].replicas
+
+    async def tick(self, at: float, rps: float = 0.0, **more: float) -> None:
+        """Tick on fresh readings: this much is admitted, and refused where it is given."""
+        await self.redis.publish_reading(gateway(at, rps, **more))
+        await self.redis.publish_reading(node(at, engine(), gpus=(FINE,)))
+        await self.loop.tick(at)
+
+    async def sizings(self) -> list[Event]:
+        return [event for event in await told(self.redis) if event.type == "pool.sized"]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with (
+        real_redis(tmp_path) as (_, redis),
+        Outbox(tmp_path / "capacity.outbox", "/controllers/capacity", redis) as outbox,
+    ):
+        await publish_intent(redis)
+        yield House(redis, outbox)
+
+
+async def test_a_pool_is_sized_by_what_is_offered_the_refused_included(house: House) -> None:
+    await house.tick(NOW, 10.0)
+    assert house.replicas == 2
+    await house.tick(NOW + 10.0, 10.0, refused_rps=15.0)
+    assert house.replicas == 5
+
+
+@pytest.mark.parametrize(("ceiling", "replicas"), [(3, 3), (None, 1), (0, 0)])
+async def test_no_pool_grows_above_the_ledger_nor_at_all_on_an_unknown_budget(
+    house: House, ceiling: int | None, replicas: int
+) -> None:
+    house.cluster.hold(1)
+    await publish_intent(house.redis, POOL.model_copy(update={"ceiling_gpus": ceiling}))
+    await house.tick(NOW, 400.0)
+    assert house.replicas == replicas
+
+
+@pytest.mark.parametrize("missing", ["stale", "absent", "only the wait"])
+async def test_nothing_shrinks_on_readings_that_are_stale_or_absent(
+    house: House, missing: str
+) -> None:
+    await house.tick(NOW, 40.0)
+    late = NOW + 60.0
+    if missing == "absent":
+        await house.redis.forget_reading("gateway/one")
+        await house.redis.forget_reading("node/local")
+    if missing == "only the wait":
+        await house.redis.publish_reading(gateway(late, 1.0))
+    await house.loop.tick(late)
+    assert house.replicas == 8
+    assert (await house.sizings())[-1].data["limited_by"] == "readings"
+    await house.tick(late + 1.0, 1.0)
+    assert house.replicas == 1
+
+
+async def test_a_loop_that_starts_anew_keeps_what_is_booked_for_a_window(house: House) -> None:
+    await house.tick(NOW, 40.0)
+    house.loop = house.another_loop()
+    await house.tick(NOW + 10.0, 1.0)
+    assert house.replicas == 8
+    await house.tick(NOW + 10.0 + POOL.scale_down_window_s + 1.0, 1.0)
+    assert house.replicas == 1
+
+
+async def test_a_pool_that_another_manager_scales_is_refused_and_said_once(house: House) -> None:
+    house.cluster.scaled_by = 'HorizontalPodAutoscaler "inference/image"'
+    with capture_logs() as logs:
+        for n in range(4):
+            await house.tick(NOW + n, 10.0)
+    assert house.cluster.asked == [2, 2, 2, 2], "it is tried again, in case the other has gone"
+    assert [log["event"] for log in logs] == ["pool.not_scaled"]
+    (sized,) = await house.sizings()
+    assert sized.data["after"] == sized.data["booked_gpus"] == 0
+    assert "already scales it" in str(sized.data["reason"])
+    house.cluster.scaled_by = None
+    await house.tick(NOW + 5.0, 10.0)
+    assert house.replicas == 2
+
+
+async def test_a_sizing_is_told_when_it_changes_and_not_each_second(house: House) -> None:
+    for n in range(5):
+        await house.tick(NOW + n, 10.0)
+    first, ready = await house.sizings()
+    assert (first.data["before"], first.data["after"]) == (0, 2)
+    assert (first.data["ready_gpus"], ready.data["ready_gpus"]) == (0, 2)
+    assert ready.data["installed_gpus"] == 8
+
+
+async def test_a_need_that_nobody_could_read_is_told_as_unknown_and_never_as_none(
+    house: House,
+) -> None:
+    house.cluster.hold(2)
+    await house.loop.tick(NOW)
+    (sized,) = await house.sizings()
+    assert sized.data["needed_gpus"] is None
+    (heard,) = house.budgets.heard
+    assert heard == Observation(installed_gpus=8, ready_gpus={"image": 2}, needed_gpus={})
+
+
+async def test_the_budget_is_signalled_only_on_change(house: House) -> None:
+    for n in range(4):
+        await house.tick(NOW + n, 10.0)
+    booked, ready = house.budgets.heard
+    assert booked == Observation(
+        installed_gpus=8, ready_gpus={"image": 0}, needed_gpus={"image": 2}
+    )
+    assert ready.ready_gpus == {"image": 2}
+    house.cluster.install(9)
+    await house.tick(NOW + 5.0, 10.0)
+    assert house.budgets.heard[2:] == [ready.model_copy(update={"installed_gpus": 9})]
+
+
+async def test_what_changed_while_temporal_was_away_is_signalled_once_it_is_back(
+    house: House,
+) -> None:
+    await house.tick(NOW, 10.0)
+    house.budgets.is_away = True
+    for n in range(1, 4):
+        with pytest.raises(Unavailable):
+            await house.tick(NOW + n, 20.0)
+    assert house.cluster.asked == [2, 3, 4], "sizing waits for nobody"
+    house.budgets.is_away = False
+    await house.tick(NOW + 5.0, 20.0)
+    await house.tick(NOW + 6.0, 20.0)
+    assert [seen.needed_gpus["image"] for seen in house.budgets.heard] == [2, 4]
+
+
+async def test_what_was_told_is_sent_again_while_temporal_is_away(house: House) -> None:
+    await house.tick(NOW, 10.0)
+    await house.tick(NOW + 1.0, 10.0)
+    before = await house.sizings()
+    house.budgets.is_away = True
+    house.cluster.install(9)
+    with pytest.raises(Unavailable):
+        await house.tick(NOW + 10.0, 10.0)
+    heard = (await house.redis.events(after="0")).events
+    assert [event.id for event in heard].count(before[0].id) == 2
+
+
+async def test_a_temporal_that_never_answers_holds_up_sizing_for_seconds_at_most(
+    house: House,
+) -> None:
+    class Silent(Budgets):
+        async def observe(self, gpu_type: str, seen: Observation) -> None:  # noqa: ARG002
+            await asyncio.sleep(60.0)
+
+    house.loop = CapacityLoop(house.redis, house.cluster, Silent(), house.outbox)
+    with pytest.raises(Unavailable, match=r"temporal: no answer in 2 s"):
+        await asyncio.wait_for(house.tick(NOW, 10.0), 4.0)
+    assert house.replicas == 2
+
+
+async def test_a_budget_that_has_counted_nothing_yet_is_told_again(house: House) -> None:
+    # It was declared after the first signal, which then reached nobody.
+    unknown = POOL.model_copy(update={"ceiling_gpus": None})
+    await publish_intent(house.redis, unknown)
+    for n in range(3):
+        await house.tick(NOW + n, 10.0)
+    assert len(house.budgets.heard) == 3
+    await publish_intent(house.redis)
+    for n in range(3, 8):
+        await house.tick(NOW + n, 10.0)
+    assert house.replicas == 2
+    assert len(house.budgets.heard) == 4, "and then only what changes"
+
+
+async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: House) -> None:
+    async def sick(at: float, gpus: tuple[GpuReading, ...] | None, agent_at: float) -> int:
+        reading = node(agent_at, engine()).model_copy(update={"gpus": gpus})
+        await house.redis.publish_reading(reading)
+        await house.redis.publish_reading(node(at, name="other", gpus=(FINE, FAULT)))
+        await house.redis.publish_reading(gateway(at, 10.0))
+        await house.loop.tick(at)
+        return house.budgets.heard[-1].sick_gpus
+
+    assert await sick(NOW, (FAULT, FINE), NOW) == 2
+    assert await sick(NOW + 1, None, NOW + 1) == 2, "NVML is absent: nothing was mended"
+    assert await sick(NOW + 30, (FAULT, FINE), NOW + 1) == 2, "its agent is silent"
+    assert await sick(NOW + 31, (FINE, FINE), NOW + 31) == 1
+
+
+@pytest.mark.parametrize("phase", [PodPhase.LOADING, PodPhase.PENDING])
+async def test_replicas_that_are_coming_are_not_booked_twice(house: House, phase: PodPhase) -> None:
+    house.cluster.hold(2, phase)
+    await house.tick(NOW, 10.0)
+    assert house.cluster.asked == []
+    (sized,) = await house.sizings()
+    assert (sized.data["ready_gpus"], sized.data["loading_gpus"]) == (0, 2)
+
+
+async def test_a_cluster_that_does_not_answer_is_unavailable_and_nothing_changes(
+    house: House,
+) -> None:
+    house.cluster.is_away = True
+    with pytest.raises(Unavailable):
+        await house.tick(NOW, 10.0)
+    assert (house.cluster.asked, house.budgets.heard, await told(house.redis)) == ([], [], [])
+
+
+async def test_a_pool_that_the_cluster_lacks_is_left_out(house: House) -> None:
+    house.cluster.state = ClusterState(revision=2, gpus={"h100": 8}, pools={})
+    await house.tick(NOW, 10.0)
+    assert house.budgets.heard == [Observation(installed_gpus=8, ready_gpus={}, needed_gpus={})]
+
+
+async def test_gpus_are_counted_by_replicas_of_several(house: House) -> None:
+    pool: PoolIntent = POOL.model_copy(update={"gpus_per_replica": 4, "ceiling_gpus": 7})
+    await publish_intent(house.redis, pool)
+    await house.tick(NOW, 10.0)
+    assert house.replicas == 1
+    assert house.budgets.heard[0].needed_gpus == {"image": 8}
+
+
+async def test_it_wakes_when_the_cluster_has_changed(house: House) -> None:
+    waited: list[tuple[int | None, float]] = []
+
+    class Watched(MemoryCluster):
+        async def observe(self, *, after: int | None = None, wait_s: float = 0.0) -> ClusterState:
+            waited.append((after, wait_s))
+            return await super().observe(after=after, wait_s=wait_s)
+
+    loop = CapacityLoop(house.redis, Watched(), house.budgets, house.outbox)
+    await loop.tick(NOW)
+    await loop.wake(0.7)
+    assert waited[-1] == (1, 0.7)
