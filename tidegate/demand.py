@@ -103,15 +103,15 @@ def arrivals(demand: Demand, *, seed: int, from_s: float, until_s: float) -> Ite
     gaps, marks = Random(f"{seed}/gaps"), Random(f"{seed}/marks")
     draw_gap = _gap_drawer(demand.cv)
     pick_tier = _tier_picker(demand.tiers)
-    wait = draw_gap(gaps, begun=True)
+    wait, at_s = draw_gap(gaps, begun=True), from_s
     for line in _lines(demand, from_s, until_s):
         passed = 0.0
         while passed + wait <= line.requests:
             passed += wait
             tier = pick_tier(marks)
-            yield Arrival(
-                line.time_of(passed), tier, draw_user(demand, tier, marks), draw_work(demand, marks)
-            )
+            # Inverting the expected count rounds, and arrivals never go back in time.
+            at_s = max(at_s, line.time_of(passed))
+            yield Arrival(at_s, tier, draw_user(demand, tier, marks), draw_work(demand, marks))
             wait = draw_gap(gaps, begun=False)
         wait -= line.requests - passed
 
