@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -25,8 +25,6 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     plane = await connect(settings.temporal, settings.namespace)
     async with make_worker(plane, redis):
         await until_stopped()
-    # The SDK's threads are still winding down, and an interpreter that ends under them aborts.
-    await asyncio.sleep(0.5)
 
 
 async def _agent(settings: Settings, redis: Redis) -> None:
@@ -118,5 +116,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _leave(code: int) -> NoReturn:
+    """End at once: Temporal's threads may still act, and abort an interpreter that winds down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _leave(main(sys.argv[1:]))

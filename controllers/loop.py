@@ -55,13 +55,21 @@ async def _either(
 ) -> None:
     waits: set[asyncio.Task[object]] = {asyncio.create_task(stopping.wait())}
     if wake is not None:
-        waits.add(asyncio.ensure_future(wake(wait_s)))
+        waits.add(asyncio.create_task(_woken(wake, wait_s)))
     _, pending = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     for task in waits:
-        with contextlib.suppress(asyncio.CancelledError, Unavailable):
+        with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def _woken(wake: Callable[[float], Awaitable[object]], wait_s: float) -> None:
+    try:
+        await wake(wait_s)
+    except Unavailable:
+        # The tick says so; an end at once would have it ask without a pause.
+        await asyncio.sleep(wait_s)
 
 
 async def until_stopped() -> None:

@@ -1,9 +1,11 @@
 """The publisher: asks the entities what people decided, and publishes it as one part."""
 
+import asyncio
 from typing import Final
 
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
+from tidegate.errors import Unavailable
 from tidegate.rules.intent import compile_intent
 from tidegate.rules.ledger import Ledger
 from tidegate.snapshot import INTENT, IntentPart, next_version
@@ -13,6 +15,8 @@ ASK_EVERY_S: Final = 5.0
 RENEW_EVERY_S: Final = 5.0
 LIVES_S: Final = 60.0
 """A part says for how long it may be relied on."""
+_ASK_WITHIN_S: Final = 3.0
+"""A part that Redis lost is published again after this, at the latest, whoever does not answer."""
 _NUDGES: Final = ("catalogue.", "feature.", "claim.", "supply.")
 
 
@@ -36,16 +40,20 @@ class Publisher:
         snapshot = await self._redis.snapshot()
         lost = snapshot.intent is None and self._intent is not None
         if lost and self._intent is not None:
-            await self._publish(self._intent, now)  # at once; what has changed since follows
-        if nudged or lost or now - self._asked_at >= ASK_EVERY_S:
-            intent = await self._ask()
+            # At once; what has changed since follows. It is as old as it was, and not renewed.
+            await self._publish(self._intent, now, issued_at=self._intent.issued_at)
+        if nudged or lost:
+            self._asked_at = 0.0  # until somebody has answered
+        if not 0.0 <= now - self._asked_at < ASK_EVERY_S:
+            intent = await self._ask_in_time()
             self._asked_at = now
             if intent is not None and self._is_due(intent, now):
-                await self._publish(intent, now)
+                await self._publish(intent, now, issued_at=now)
 
     def _is_due(self, intent: IntentPart, now: float) -> bool:
         held = self._intent
-        if held is None or now - held.issued_at >= RENEW_EVERY_S:
+        # A clock that was set back makes it due as well.
+        if held is None or not 0.0 <= now - held.issued_at < RENEW_EVERY_S:
             return True
         unstamped = {"version": 0, "issued_at": 0.0, "expires_at": 0.0}
         return held.model_copy(update=unstamped) != intent
@@ -56,6 +64,17 @@ class Publisher:
             self._heard = heard.after
             nudged = nudged or any(event.type.startswith(_NUDGES) for event in heard.events)
         return nudged
+
+    async def _ask_in_time(self) -> IntentPart | None:
+        try:
+            async with asyncio.timeout(_ASK_WITHIN_S):
+                return await self._ask()
+        except TimeoutError as error:
+            message = (
+                f"temporal: no answer in {_ASK_WITHIN_S:g} s. "
+                "Check that Temporal and a worker are running."
+            )
+            raise Unavailable(message, code="temporal-unavailable") from error
 
     async def _ask(self) -> IntentPart | None:
         catalogue = await self._plane.catalogue()
@@ -70,7 +89,7 @@ class Publisher:
             {name: Ledger() if b is None else b.ledger for name, b in budgets.items()},
         )
 
-    async def _publish(self, intent: IntentPart, now: float) -> None:
+    async def _publish(self, intent: IntentPart, now: float, *, issued_at: float) -> None:
         _, gateways = await self._redis.readings()
         held = (await self._redis.snapshot()).intent
         seen = max(
@@ -81,8 +100,8 @@ class Publisher:
         part = intent.model_copy(
             update={
                 "version": next_version(now, seen),
-                "issued_at": now,
-                "expires_at": now + LIVES_S,
+                "issued_at": issued_at,
+                "expires_at": issued_at + LIVES_S,
             }
         )
         if await self._redis.publish(part):
