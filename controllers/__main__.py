@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final, NoReturn
+from typing import Final
 
 import structlog
 
 from tidegate.edges.redis import Redis
 from tidegate.errors import TidegateError
+from tidegate.leaving import leave
 from tidegate.settings import Settings
 
 # Each loop imports what it needs and no more: an agent must stay small.
@@ -116,12 +117,5 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _leave(code: int) -> NoReturn:
-    """End at once: Temporal's threads may still act, and abort an interpreter that winds down."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    _leave(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -1,5 +1,5 @@
 """`python -m tidegate`: the same as the command `tidegate`."""
 
-from tidegate.cli.main import app
+from tidegate.cli.main import main
 
-app(prog_name="tidegate")
+main()

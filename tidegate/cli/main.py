@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tidegate.errors import Broken, PlanError, Refused, TidegateError, Unavailable
+from tidegate.leaving import leave
 from tidegate.settings import Settings
 
 if TYPE_CHECKING:
@@ -120,6 +121,14 @@ def why(
 
     asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
     _print(lambda: ask_why(_settings().gateway, asked))
+
+
+def main() -> None:
+    """Run the command line, and leave with its exit code."""
+    try:
+        app(prog_name="tidegate")
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 1)
 
 
 def _steer(rollout: str, verb: str, by: str, reason: str, done: str) -> None:
