@@ -1,8 +1,12 @@
 """From the readings of many nodes and gateways to one reading a pool."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
+
+_GONE_AFTER_LIMITS: Final = 10.0
+"""A node or gateway that was silent for so many reading limits has gone away for good."""
 
 
 def queue_wait(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
@@ -25,12 +29,10 @@ def waiting_requests(
     nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
 ) -> Reading:
     """Requests that wait in a pool's replicas, all together."""
-    mean = _over_engines(
-        "waiting", nodes, pool, lambda engine: engine.waiting, now=now, limit_s=limit_s
-    )
-    replicas = sum(1 for node in nodes for e in node.engines if _reads(e, pool, "waiting"))
-    total = None if mean.value is None else mean.value * replicas
-    return Reading("waiting", total, mean.age_s, limit_s)
+    values, ages = _read(nodes, pool, lambda engine: engine.waiting, now=now, limit_s=limit_s)
+    if not values:
+        return Reading("waiting", None, None, limit_s)
+    return Reading("waiting", sum(values), max(ages), limit_s)
 
 
 def gpu_utilisation(
@@ -39,7 +41,7 @@ def gpu_utilisation(
     """Mean duty cycle of the GPUs under a pool's replicas, 0 to 1."""
     values: list[float] = []
     ages: list[float] = []
-    for node in nodes:
+    for node in _lately(nodes, now, limit_s):
         under_pool = {e.gpu for e in node.engines if e.pool == pool}
         for gpu in node.gpus or ():
             if gpu.index in under_pool and gpu.utilisation is not None:
@@ -60,7 +62,7 @@ def demand_rps(
 
     As old as the oldest gateway heard lately; one silent for ten limits has gone away.
     """
-    heard = [g for g in gateways if now - g.at <= 10 * limit_s]
+    heard = [g for g in gateways if now - g.at <= _GONE_AFTER_LIMITS * limit_s]
     if not heard:
         return Reading("demand", None, None, limit_s)
     total = sum(of(tier) for g in heard for tier in g.demand.get(pool, {}).values())
@@ -79,9 +81,12 @@ def load(
     """Admitted requests a second over what the pool's serving replicas can do at full use.
 
     Named `demand`, because it is absent where the demand is; also absent while nothing serves.
+    A replica that was not heard within the limit is not counted on.
     """
     rate = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
-    serving = sum(1 for node in nodes for e in node.engines if _reads(e, pool, "running"))
+    fresh = [node for node in nodes if now - node.at <= limit_s]
+    engines = [engine for node in fresh for engine in node.engines if engine.pool == pool]
+    serving = sum(engine.running is not None for engine in engines)
     if rate.value is None or serving == 0:
         return Reading("demand", None, None, limit_s)
     return Reading("demand", rate.value / (serving * capacity_rps), rate.age_s, limit_s)
@@ -112,22 +117,33 @@ def _over_engines(
     now: float,
     limit_s: float,
 ) -> Reading:
-    values: list[float] = []
-    ages: list[float] = []
-    for node in nodes:
-        for engine in node.engines:
-            value = of(engine) if engine.pool == pool else None
-            if value is not None:
-                values.append(value)
-                ages.append(now - node.at)
+    values, ages = _read(nodes, pool, of, now=now, limit_s=limit_s)
     return _mean(name, values, ages, limit_s)
+
+
+def _read(
+    nodes: Sequence[NodeReading],
+    pool: str,
+    of: Callable[[EngineReading], float | None],
+    *,
+    now: float,
+    limit_s: float,
+) -> tuple[list[float], list[float]]:
+    """Return the values that a pool's engines read, and how old each is in seconds."""
+    found = [
+        (value, now - node.at)
+        for node in _lately(nodes, now, limit_s)
+        for engine in node.engines
+        if engine.pool == pool and (value := of(engine)) is not None
+    ]
+    return [value for value, _ in found], [age_s for _, age_s in found]
+
+
+def _lately(nodes: Sequence[NodeReading], now: float, limit_s: float) -> list[NodeReading]:
+    return [node for node in nodes if now - node.at <= _GONE_AFTER_LIMITS * limit_s]
 
 
 def _mean(name: str, values: list[float], ages: list[float], limit_s: float) -> Reading:
     if not values:
         return Reading(name, None, None, limit_s)
     return Reading(name, sum(values) / len(values), max(ages), limit_s)
-
-
-def _reads(engine: EngineReading, pool: str, field: str) -> bool:
-    return engine.pool == pool and getattr(engine, field) is not None

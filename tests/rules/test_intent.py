@@ -1,0 +1,122 @@
+"""What the entities hold becomes the intent; what is unknown opens and grows nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import claim, ledgers
+from tidegate.catalogue import ColdStart, FeatureSpec, PoolSpec, TierSpec
+from tidegate.manifests import Manifests
+from tidegate.messages.feature import FeatureState, Hold, WaitingNote
+from tidegate.rules.intent import compile_intent
+from tidegate.rules.ledger import ClaimKind, Ledger, ceiling_gpus, floor_gpus
+from tidegate.snapshot import DateRange, FeatureIntent, PoolIntent, TierPolicy
+
+POOL = PoolSpec(
+    model="image-2",
+    gpu_type="h100",
+    gpus_per_replica=2,
+    min_replicas=1,
+    max_replicas=40,
+    capacity_rps=8.0,
+    target_utilisation=0.6,
+    queue_wait_target=timedelta(seconds=2),
+    cold_start=ColdStart(p50=timedelta(minutes=1), p90=timedelta(minutes=2)),
+    required_readings=("queue_wait",),
+    reading_limit=timedelta(seconds=15),
+    actuation_lag=timedelta(seconds=10),
+    scale_down_window=timedelta(minutes=5),
+    safe_share=0.3,
+)
+DECLARED = Manifests(
+    tiers={"pro": TierSpec(rank=0, gated=False), "free": TierSpec(rank=1)},
+    pools={"image": POOL},
+    features={"image": FeatureSpec(pool="image")},
+)
+SPEC = FeatureSpec(pool="image", surfaces=("chat", "api"), on_stale="close")
+
+
+def pool(ledger: Ledger | None) -> PoolIntent:
+    ledgers = {} if ledger is None else {"h100": ledger}
+    return compile_intent(DECLARED, {}, ledgers).pools["image"]
+
+
+def feature(**held: object) -> FeatureIntent:
+    state = FeatureState.model_validate({"name": "image", "spec": SPEC, **held})
+    return compile_intent(DECLARED, {"image": state}, {}).features["image"]
+
+
+def test_tiers_carry_their_rank_and_whether_they_are_gated() -> None:
+    assert compile_intent(DECLARED, {}, {}).tiers == {
+        "pro": TierPolicy(rank=0, gated=False),
+        "free": TierPolicy(rank=1, gated=True),
+    }
+
+
+def test_a_pool_carries_its_settings_in_the_units_of_the_request_path() -> None:
+    assert pool(Ledger(installed=16)) == PoolIntent(
+        model="image-2",
+        gpu_type="h100",
+        gpus_per_replica=2,
+        capacity_rps=8.0,
+        target_utilisation=0.6,
+        queue_wait_target_s=2.0,
+        min_replicas=1,
+        max_replicas=40,
+        required_readings=("queue_wait",),
+        reading_limit_s=15.0,
+        actuation_lag_s=10.0,
+        cold_start_p50_s=60.0,
+        cold_start_p90_s=120.0,
+        scale_down_window_s=300.0,
+        safe_share=0.3,
+        floor_gpus=0,
+        ceiling_gpus=16,
+    )
+
+
+def test_a_budget_that_is_unknown_or_counted_nothing_lets_nothing_grow() -> None:
+    assert pool(None).ceiling_gpus is None
+    assert pool(Ledger()).ceiling_gpus is None
+    reserved = claim("r", ClaimKind.RESERVED, 4)
+    assert pool(Ledger(installed=0).put(reserved)).ceiling_gpus == 0
+
+
+@given(ledgers())
+def test_a_pool_is_bounded_as_its_ledger_says(ledger: Ledger) -> None:
+    bounds = pool(ledger)
+    assert bounds.ceiling_gpus == ceiling_gpus(ledger, "image")
+    assert bounds.floor_gpus == floor_gpus(ledger, "image")
+
+
+def test_a_feature_carries_who_is_in_and_what_the_others_wait_for() -> None:
+    opens = DateRange(p50=datetime(2026, 3, 4, tzinfo=UTC), p90=datetime(2026, 3, 6, tzinfo=UTC))
+    note = WaitingNote(stage="free", tiers=("free",), waits_for="8 GPUs", opens=opens)
+    unknown = WaitingNote(stage="guest", tiers=("guest",), waits_for="approval by safety")
+    seen = feature(exposure={"pro": 1.0}, notes={"free": note, "guest": unknown})
+    assert seen == FeatureIntent(
+        pool="image",
+        surfaces=("chat", "api"),
+        exposure={"pro": 1.0},
+        opens={"free": opens, "guest": None},
+        waits_for={"free": "8 GPUs", "guest": "approval by safety"},
+        held_because=None,
+        on_stale="close",
+    )
+
+
+def test_a_hold_says_who_and_why() -> None:
+    hold = Hold(role="legal", by="lee", reason="a review", since=datetime(2026, 3, 4, tzinfo=UTC))
+    assert feature(hold=hold).held_because == "legal: a review"
+
+
+def test_a_feature_that_was_never_declared_is_unknown_to_gateways() -> None:
+    state = FeatureState(name="image", exposure={"pro": 1.0})
+    assert compile_intent(DECLARED, {"image": state}, {}).features == {}
+    assert compile_intent(DECLARED, {}, {}).features == {}
+
+
+@given(st.dictionaries(st.sampled_from(["pro", "free"]), st.floats(0.0, 1.0)))
+def test_exposure_is_carried_as_it_is_and_never_widened(exposure: dict[str, float]) -> None:
+    assert feature(exposure=exposure).exposure == exposure
