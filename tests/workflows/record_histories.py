@@ -1,0 +1,138 @@
+"""Record the histories that every later version must replay: `make histories`.
+
+Each story is played on the test server, in skipped time, and what each of its workflows went
+through is written to `histories/`. Names and instants differ from one recording to the next.
+"""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
+from tests.workflows.world import World, make_worker, skipping_time
+from tidegate.messages.budget import budget_id
+from tidegate.messages.feature import feature_id
+from tidegate.messages.rollout import RolloutPhase, Waits, rollout_id
+from tidegate.rules.verdict import Verdict
+
+FOLDER: Final = Path(__file__).with_name("histories")
+_OF_A_MACHINE: Final = re.compile(r"^\d+@|^[0-9a-f]{32}$|:")
+"""An identity or a sticky queue, which name the process and the machine that recorded."""
+
+Play = Callable[[Given, When, Then], Awaitable[None]]
+
+
+async def waits_for_gpus(given: Given, when: When, then: Then) -> None:
+    """Free waits for an arrival, is told when, and opens once replicas are ready."""
+    arrival = given.arrival(8, at="2h", latest="4h")
+    stages = [Stage("pro", reserve=2, starts_in="10m", approval="launch"), Stage("free", reserve=6)]
+    await given.rollout(stages, arrival)
+    await when.seen(installed=4, ready=2)
+    await when.passes("20m")
+    await when.approved("pro", role="launch")
+    await then.exposure_is("pro", "100%")
+    await when.seen(installed=4, ready=4, needed=4)
+    await when.passes("1h")
+    await then.told("stage.forecast", stage="free")
+    await when.seen(installed=12, ready=4, needed=4)
+    await when.seen(installed=12, ready=10, needed=4)
+    await then.exposure_is("free", "100%")
+    await when.passes("1h")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
+async def is_stopped_and_goes_on(given: Given, when: When, then: Then) -> None:
+    """A pause and a hold overlap while a stage bakes; both are lifted."""
+    await given.rollout([Stage("pro", bake="1h"), Stage("free", starts_in="3h")])
+    await then.it_waits_for(Waits.BAKE)
+    await when.paused()
+    await when.held()
+    await when.passes("1d")
+    await when.released()
+    await when.resumed()
+    await when.passes("1d")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
+async def is_promoted_after_an_inconclusive_check(given: Given, when: When, then: Then) -> None:
+    """A check that could not be read waits for a person."""
+    given.verdicts(Verdict.INCONCLUSIVE)
+    await given.rollout([Stage("pro", check=CHECK)])
+    await when.passes("1h")
+    await then.it_waits_for(Waits.PERSON)
+    await when.promoted()
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
+async def is_aborted_while_open(given: Given, when: When, then: Then) -> None:
+    """What is open and not baked is taken back, and its GPUs with it."""
+    await given.rollout([Stage("pro", reserve=2, bake="1d")])
+    await when.seen(installed=4, ready=4)
+    await then.it_waits_for(Waits.BAKE)
+    await when.aborted()
+    await then.it_ended(RolloutPhase.ABORTED)
+
+
+STORIES: Final[Mapping[str, Play]] = {
+    play.__name__.replace("_", "-"): play
+    for play in (
+        waits_for_gpus,
+        is_stopped_and_goes_on,
+        is_promoted_after_an_inconclusive_check,
+        is_aborted_while_open,
+    )
+}
+
+
+async def record(folder: Path) -> list[Path]:
+    """Play every story, and write the history of each workflow in it; returns the files."""
+    world, written = World(), list[Path]()
+    async with skipping_time() as env, make_worker(env.client, world):
+        for name, play in STORIES.items():
+            story = Story(env.client, world, env, await env.get_current_time())
+            await play(Given(story), When(story), Then(story))
+            ids = {
+                "rollout": rollout_id(story.rollout),
+                "feature": feature_id(story.feature),
+                "budget": budget_id(story.gpu_type),
+            }
+            for kind, workflow_id in ids.items():
+                history = await env.client.get_workflow_handle(workflow_id).fetch_history()
+                path = folder / f"{name}.{kind}.json"
+                clean = {"workflow_id": workflow_id, "history": _scrub(history.to_json_dict())}
+                path.write_text(json.dumps(clean, indent=1) + "\n", encoding="utf-8")
+                written.append(path)
+            await story.end()
+    return written
+
+
+def _scrub(value: Any, key: str = "") -> Any:  # noqa: ANN401 - any JSON
+    """Take out what names the machine: identities, and the queues of one worker's cache."""
+    match value:
+        case dict():
+            return {k: _scrub(v, k) for k, v in value.items()}
+        case list():
+            return [_scrub(v, key) for v in value]
+        case str() if key == "identity":
+            return "worker"
+        case str() if key == "name" and _OF_A_MACHINE.search(value):
+            return "sticky"
+        case _:
+            return value
+
+
+def main() -> None:
+    """Replace the committed histories."""
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.json"):
+        old.unlink()
+    for path in asyncio.run(record(FOLDER)):
+        sys.stdout.write(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB\n")
+
+
+if __name__ == "__main__":
+    main()
