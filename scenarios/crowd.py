@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-from tidegate.cluster import PodPhase
+from tidegate.cluster import Cluster, PodPhase
 from tidegate.demand import Arrival
 from tidegate.edges.local_pools import LocalPools
 from tidegate.errors import Unavailable
@@ -45,7 +45,7 @@ class Tally:
 class Crowd:
     """Sends each arrival at its instant, however slow the answers are."""
 
-    def __init__(self, gateway: str, pools: LocalPools, pool: str, feature: str) -> None:
+    def __init__(self, gateway: str, pools: Cluster, pool: str, feature: str) -> None:
         self._gateway = gateway
         self._pools = pools
         self._pool = pool
@@ -95,8 +95,11 @@ class Crowd:
             "surface": "chat",
         }
         async with session.post(f"{self._gateway}/v1/admit", json=question) as response:
-            answer: Mapping[str, str] = await response.json(content_type=None)
-            return answer["code"]
+            try:
+                answer: Mapping[str, str] = await response.json(content_type=None)
+                return answer["code"]
+            except (ValueError, TypeError, KeyError):
+                return f"http-{response.status}"  # whoever answered, it was no gateway
 
     async def _generate(self, session: aiohttp.ClientSession, arrival: Arrival) -> None:
         """Use the replica that has least to do; where it went away meanwhile, another."""
@@ -111,8 +114,8 @@ class Crowd:
                     await response.read()
                     if response.status == HTTPStatus.OK:
                         return
-            except aiohttp.ClientConnectorError:
-                pass
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
+                pass  # it went away, before the request or in the middle of it
             finally:
                 if address in self._serving:
                     self._serving[address] -= 1

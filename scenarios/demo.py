@@ -32,7 +32,8 @@ from scenarios.view import View, make_view
 from tidegate.edges.files import load_manifests
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
-from tidegate.errors import TidegateError, Unavailable
+from tidegate.errors import PlanError, TidegateError, Unavailable
+from tidegate.settings import variable
 from tidegate.snapshot import Snapshot
 
 _OUTPUT: Final = Path(".tidegate")
@@ -51,6 +52,8 @@ class Terms:
     headless: bool
     keep: bool
     folder: Path
+    is_folder_ours: bool
+    """Whether it was made for this run, and goes with it where nothing is left to look at."""
 
     @classmethod
     def read(cls, arguments: list[str], environment: Mapping[str, str]) -> "Terms":
@@ -61,11 +64,12 @@ class Terms:
         _OUTPUT.mkdir(exist_ok=True)
         trace = environment.get("DEMAND")
         return cls(
-            story=environment.get("STORY", "launch-day"),
+            story=environment.get("STORY") or "launch-day",
             trace=Path(trace) if trace else None,
             headless=environment.get("HEADLESS", "") not in {"", "0"},
             keep=environment.get("KEEP", "") not in {"", "0"},
             folder=asked.folder or Path(tempfile.mkdtemp(prefix="demo-", dir=_OUTPUT)),
+            is_folder_ours=asked.folder is None,
         )
 
 
@@ -94,7 +98,7 @@ async def play(terms: Terms) -> bool:
             _draw(history, clock, story)
             view.summary(_summary(story, findings, time.monotonic() - began))
             if terms.keep:
-                await _until_interrupted(view)
+                await _until_interrupted(view, stack)
     return all(finding.held for finding in findings)
 
 
@@ -164,8 +168,10 @@ def _summary(story: Story, findings: list[Finding], took_s: float) -> list[str]:
     return lines
 
 
-async def _until_interrupted(view: View) -> None:
-    view.say("everything stays up; press Ctrl-C to end it")
+async def _until_interrupted(view: View, stack: Stack) -> None:
+    view.say("everything stays up; press Ctrl-C to end it. To type commands elsewhere:")
+    for name in ("temporal", "gateway"):
+        view.say(f"  export {variable(name)}={getattr(stack.addresses, name)}")
     await asyncio.Event().wait()
 
 
@@ -176,17 +182,19 @@ def main(arguments: list[str]) -> int:
     # background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    terms: Terms | None = None
+    terms = Terms.read(arguments, os.environ)
+    held = False
     try:
-        terms = Terms.read(arguments, os.environ)
         held = asyncio.run(play(terms))
+        is_worth_a_look = not held
     except KeyboardInterrupt:
         return 130
     except (TidegateError, ExceptionGroup) as error:
         for told in _told(error):
             sys.stderr.write(f"{told}\n")
-        return 1
-    if held:
+        # Mistakes in what was written are found before anything is started.
+        is_worth_a_look = not isinstance(error, PlanError)
+    if terms.is_folder_ours and not is_worth_a_look:
         shutil.rmtree(terms.folder, ignore_errors=True)
     return 0 if held else 1
 

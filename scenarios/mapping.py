@@ -2,31 +2,32 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from scenarios.scenario import FOLDER, Clock, ScenarioSpec
+from scenarios.scenario import FOLDER, Clock, ScenarioSpec, parse_forecast_share
+from tidegate.documents import read_documents
+from tidegate.errors import PlanError
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
-from tidegate.quantities import parse_share
+from tidegate.mistakes import shown
 from tidegate.rules.sizing import gpus_for
 
 _MAPPED = {"Rollout": "rollouts", "Budget": "budgets"}
 """Plans live on the story's clock; pools are real machines and keep their own times."""
 
 
-def forecast_gpus(plan_text: str, pool: str, forecast_rps: float) -> Callable[[float], int]:
+def forecast_gpus(scenario: ScenarioSpec, forecast_rps: float) -> Callable[[float], int]:
     """Return the rule that turns a share of the forecast into GPUs: ⌈share × need⌉, at least 1.
 
     The need is what `gpus_for` gives for the whole forecast at the pool's capacity and target.
+    Raises PlanError where the plan is wrong, or lacks what the scenario plays.
     """
-    documents = [d for d in yaml.safe_load_all(plan_text) if d and d.get("kind") == "Pool"]
-    spec = next(d["spec"] for d in documents if d["metadata"]["name"] == pool)
-    capacity_rps, target = spec["capacityRps"], parse_share(spec["targetUtilisation"])
+    _, told = _read_plan(scenario, lambda _: 1)
+    pool = told.pools[scenario.pool.name]
 
     def gpus(share: float) -> int:
-        return max(1, gpus_for(forecast_rps * share, capacity_rps, target))
+        return max(1, gpus_for(forecast_rps * share, pool.capacity_rps, pool.target_utilisation))
 
     return gpus
 
@@ -34,30 +35,62 @@ def forecast_gpus(plan_text: str, pool: str, forecast_rps: float) -> Callable[[f
 def map_plan(scenario: ScenarioSpec, gpus: Callable[[float], int], started_at: datetime) -> str:
     """Return the plan as YAML, with real instants and durations and whole GPUs.
 
-    Raises PlanError where the plan is wrong.
+    Raises PlanError where the plan is wrong, or lacks what the scenario plays.
     """
-    text = (FOLDER / scenario.plan).read_text(encoding="utf-8")
-    documents = [d for d in yaml.safe_load_all(text) if d is not None]
-    counted = [_with_gpus(document, gpus) for document in documents]
-    told = parse_manifests(yaml.safe_dump_all(counted, sort_keys=False), where=scenario.plan)
+    counted, told = _read_plan(scenario, gpus)
     return yaml.safe_dump_all(
         [_mapped(d, told, scenario.clock, started_at) for d in counted], sort_keys=False
     )
 
 
-def plan_text(scenario: ScenarioSpec) -> str:
-    """Return the plan as it is written."""
-    return Path(FOLDER / scenario.plan).read_text(encoding="utf-8")
+def _read_plan(scenario: ScenarioSpec, gpus: Callable[[float], int]) -> tuple[list[Any], Manifests]:
+    where = scenario.plan
+    try:
+        text = (FOLDER / where).read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"{where}: cannot be read ({error.strerror}). Mend the scenario's spec.plan."
+        raise PlanError(message, code="scenario") from error
+    mistakes: list[str] = []
+    counted: list[Any] = []
+    for number, document in enumerate(read_documents(text, where=where), start=1):
+        found: list[str] = []
+        counted.append(_with_gpus(document, gpus, "", found))
+        mistakes += [f"{where}[{number}]: {line.removeprefix('.')}" for line in found]
+    if mistakes:
+        raise PlanError("\n".join(mistakes), code="scenario", mistakes=mistakes)
+    # On top of nothing: a story's plan stands by itself, so what it names must be in it.
+    whole = yaml.safe_dump_all(counted, sort_keys=False)
+    told = parse_manifests(whole, where=where, before=Manifests())
+    for kind, name, known in (
+        ("Rollout", scenario.rollout, told.rollouts),
+        ("Pool", scenario.pool.name, told.pools),
+    ):
+        if name not in known:
+            mistakes.append(f'{where}: got no {kind} "{name}", which the scenario plays. Add it.')
+    if mistakes:
+        raise PlanError("\n".join(mistakes), code="scenario", mistakes=mistakes)
+    return counted, told
 
 
-def _with_gpus(value: Any, gpus: Callable[[float], int]) -> Any:  # noqa: ANN401 - any YAML
-    if isinstance(value, dict):
-        if set(value) == {"forecast"}:
-            return gpus(float(str(value["forecast"]).removesuffix("%")) / 100.0)
-        return {key: _with_gpus(inner, gpus) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_gpus(inner, gpus) for inner in value]
-    return value
+def _with_gpus(
+    value: Any,  # noqa: ANN401 - any YAML
+    gpus: Callable[[float], int],
+    path: str,
+    mistakes: list[str],
+) -> Any:  # noqa: ANN401 - any YAML
+    match value:
+        case {"forecast": share} if len(value) == 1:
+            try:
+                return gpus(parse_forecast_share(share))
+            except ValueError as error:
+                mistakes.append(f"{path}.forecast: got {shown(share)}, {error}.")
+                return 1
+        case dict():
+            return {k: _with_gpus(v, gpus, f"{path}.{k}", mistakes) for k, v in value.items()}
+        case list():
+            return [_with_gpus(v, gpus, f"{path}[{i}]", mistakes) for i, v in enumerate(value)]
+        case _:
+            return value
 
 
 def _mapped(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from scenarios.mapping import forecast_gpus, map_plan, plan_text
+from scenarios.mapping import forecast_gpus, map_plan
 from scenarios.playing import CrowdOrder, play_demand
 from scenarios.scenario import ScenarioSpec, StoryClock
 from scenarios.stack import Stack
@@ -42,9 +42,7 @@ class Player:
         self._clock = clock
         self._say = say
         self._played = play_demand(story.scenario, story.trace)
-        self._gpus = forecast_gpus(
-            plan_text(story.scenario), story.scenario.pool.name, self._played.demand.forecast_rps
-        )
+        self._gpus = forecast_gpus(story.scenario, self._played.demand.forecast_rps)
         self._plan = stack.folder / "plan.yaml"
 
     async def prepare(self) -> None:
@@ -89,7 +87,15 @@ class Player:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_WITHIN_S)
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_WITHIN_S)
+        except TimeoutError as error:
+            message = f"tidegate {shown}: did not end within {_COMMAND_WITHIN_S:g} s"
+            raise Broken(message, code="command-failed") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         self._say(f"$ tidegate {shown}")
         for line in output.decode().splitlines():
             self._say(f"  {line}")

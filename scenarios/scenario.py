@@ -1,38 +1,89 @@
 """A scenario as it is written: a story with its own clock, and what must hold at its end."""
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Final
 
-import yaml
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from scenarios.assertions import ALL
 from tidegate.catalogue import Name, Spec
+from tidegate.documents import read_documents
 from tidegate.errors import PlanError
-from tidegate.quantities import Duration, Share
+from tidegate.manifests import Manifest
+from tidegate.mistakes import describe, nearest
+from tidegate.quantities import AS_WRITTEN, Duration, Instant, Share
 
 FOLDER: Final = Path(__file__).parent
+_PERCENT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+
+
+def parse_forecast_share(text: object) -> float:
+    """Read a share of the forecast such as `150%`, which may be more than all of it.
+
+    Raises ValueError on anything else.
+    """
+    match = _PERCENT.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError('expected a share of the forecast. Write it like "150%"')
+    return float(match[1]) / 100.0
+
+
+def _known_assertion(entry: str | dict[str, str | list[str]]) -> str | dict[str, str | list[str]]:
+    names = [entry] if isinstance(entry, str) else list(entry)
+    for name in names:
+        if name not in ALL:
+            near = nearest(name, ALL)
+            hint = f'Write "{near}"' if near else f"Choose one of {', '.join(ALL)}"
+            raise ValueError(f"expected an assertion. {hint}")
+    if len(names) != 1:
+        raise ValueError("expected one assertion an item. Start each with a dash of its own")
+    return entry
+
+
+ForecastShare = Annotated[float, BeforeValidator(parse_forecast_share)]
+"""A share of the forecast demand, or the GPUs that serve it; in scenarios `150%`."""
+
+Hold = Annotated[str | dict[str, str | list[str]], AfterValidator(_known_assertion)]
+"""What must hold: an assertion's name, or its name and what it is about."""
 
 
 class Clock(Spec):
     """The story's own time, and how much faster than ours it runs."""
 
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
-    speed: float = Field(gt=0.0)
+    starts_at: Instant
+    ends_at: Instant
+    speed: float = Field(gt=0.0, allow_inf_nan=False)
 
     @property
     def length_s(self) -> float:
         """How long it takes to play, in real seconds."""
         return (self.ends_at - self.starts_at).total_seconds() / self.speed
 
-    def real_s(self, instant: AwareDatetime) -> float:
+    def real_s(self, instant: datetime) -> float:
         """Return how many real seconds after the start an instant of the story comes."""
         return (instant - self.starts_at).total_seconds() / self.speed
 
-    def story_at(self, real_s: float) -> AwareDatetime:
+    def story_at(self, real_s: float) -> datetime:
         """Return the instant of the story that is played `real_s` after the start."""
         return self.starts_at + timedelta(seconds=real_s * self.speed)
+
+    @field_validator("ends_at")
+    @classmethod
+    def _in_order(cls, ends_at: datetime, info: ValidationInfo) -> datetime:
+        starts_at = info.data.get("starts_at")
+        if starts_at is not None and ends_at <= starts_at:
+            expected = f'expected later than "startsAt", which is {starts_at.isoformat()}'
+            raise ValueError(f"{expected}. Swap the two")
+        return ends_at
 
 
 class StoryClock:
@@ -51,8 +102,8 @@ class StoryClock:
 class LaunchSpec(Spec):
     """From `at` on, demand is `factor` times what it was."""
 
-    at: AwareDatetime
-    factor: float = Field(ge=1.0)
+    at: Instant
+    factor: float = Field(ge=1.0, allow_inf_nan=False)
 
 
 class DemandSpec(Spec):
@@ -60,7 +111,9 @@ class DemandSpec(Spec):
 
     tiers: dict[Name, Share]
     launch: LaunchSpec
-    max_rps: float = Field(gt=0.0, description="What the machine that plays it can serve.")
+    max_rps: float = Field(
+        gt=0.0, allow_inf_nan=False, description="What the machine that plays it can serve."
+    )
     seed: int = 1
 
 
@@ -75,21 +128,21 @@ class LocalPoolTerms(Spec):
 class ArrivalInFact(Spec):
     """GPUs that really come, whatever the plan says."""
 
-    at: AwareDatetime
-    gpus: float = Field(description="The share of the forecast that they serve.")
+    at: Instant
+    gpus: ForecastShare = Field(description="The share of the forecast that they serve.")
 
 
 class SupplySpec(Spec):
     """GPUs, as shares of the forecast demand that they serve."""
 
-    installed: float
+    installed: ForecastShare
     arrivals: tuple[ArrivalInFact, ...] = ()
 
 
 class Command(Spec):
     """What a person types; PLAN stands for the plan's file."""
 
-    at: AwareDatetime
+    at: Instant
     run: str
 
 
@@ -104,23 +157,7 @@ class ScenarioSpec(Spec):
     pool: LocalPoolTerms
     supply: SupplySpec
     commands: tuple[Command, ...]
-    holds: tuple[str | dict[str, str | list[str]], ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_supply_shares(cls, given: Any) -> Any:  # noqa: ANN401 - as YAML gives it
-        supply = given.get("supply", {}) if isinstance(given, dict) else {}
-        for holder in (supply, *supply.get("arrivals", ())):
-            for key in ("installed", "gpus"):
-                if isinstance(holder.get(key), str):
-                    holder[key] = float(holder[key].removesuffix("%")) / 100.0
-        return given
-
-    @model_validator(mode="after")
-    def _ends_after_it_starts(self) -> Self:
-        if self.clock.ends_at <= self.clock.starts_at:
-            raise ValueError('expected "endsAt" to be later than "startsAt"')
-        return self
+    holds: tuple[Hold, ...] = Field(min_length=1)
 
 
 def load_scenario(name: str) -> ScenarioSpec:
@@ -130,12 +167,15 @@ def load_scenario(name: str) -> ScenarioSpec:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml") if "-plan" not in p.stem))
         message = f'scenario "{name}": there is no {path.name}. There is {known}.'
         raise PlanError(message, code="scenario")
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    documents = read_documents(path.read_text(encoding="utf-8"), where=path.name)
+    kinds = [d.get("kind") if isinstance(d, dict) else None for d in documents]
+    if kinds != ["Scenario"]:
+        expected = "expected one manifest of kind Scenario. Choose another file, or mend it."
+        message = f"{path.name}: got {', '.join(map(str, kinds)) or 'nothing'}, {expected}"
+        raise PlanError(message, code="scenario")
+    model = Manifest[ScenarioSpec]
     try:
-        return ScenarioSpec.model_validate(document["spec"])
+        return model.model_validate(documents[0], context=AS_WRITTEN).spec
     except ValidationError as error:
-        mistakes = [
-            f"{path.name}: spec.{'.'.join(map(str, e['loc']))}: got {e['input']!r}, {e['msg']}"
-            for e in error.errors()
-        ]
+        mistakes = [f"{path.name}: {line}" for line in describe(error, model)]
         raise PlanError("\n".join(mistakes), code="scenario", mistakes=mistakes) from error
