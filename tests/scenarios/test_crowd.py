@@ -194,18 +194,23 @@ async def drain(_: web.Request) -> web.Response:
 async def test_a_request_whose_replica_goes_away_is_served_by_another(
     house: House, dies: Answer
 ) -> None:
-    asked: list[int] = []
+    failed: list[str] = []
+    served: list[str] = []
 
     async def die(request: web.Request) -> web.StreamResponse:
-        await request.read()
-        asked.append(1)
+        failed.append((await request.json())["user"])
         house.pools.serve_at(other)
         return await dies(request)
 
-    async with serving(IMAGES, die) as dying, serving(IMAGES, generate) as other:
+    async def serve(request: web.Request) -> web.Response:
+        served.append((await request.json())["user"])
+        return await generate(request)
+
+    async with serving(IMAGES, die) as dying, serving(IMAGES, serve) as other:
         house.pools.serve_at(dying)
         tally = await house.play(*arrivals(4))
-    assert asked
+    assert failed
+    assert sorted(served) == [f"free-{n}" for n in range(4)]
     assert tally == {"answers": {"free/allowed": 4}, "served": {"free": 4}, "lost": {}}
 
 

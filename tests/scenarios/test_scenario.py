@@ -80,7 +80,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(
     document = changed(
         clock__startsAt="2026-03-04",
         clock__speed=0,
-        demand__tiers={"pro": "110%"},
+        demand__tiers={"pro": "110%", "free": 0.5},
         demand__maxRps="many",
         pool__service="435",
         supply__installed="half",
@@ -95,6 +95,10 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(
             'Write it like "2026-03-04T09:00:00Z".'
         ),
         "story.yaml: spec.clock.speed: got 0, expected more than 0. Raise it.",
+        (
+            "story.yaml: spec.demand.tiers.free: got 0.5, expected 0% to 100%. "
+            'Write the share reached, such as "2.5%".'
+        ),
         (
             'story.yaml: spec.demand.tiers.pro: got "110%", expected 0% to 100%. '
             'Write the share reached, such as "2.5%".'
