@@ -28,7 +28,6 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
-    from workflows.entity import stop
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
     from workflows.rollout_events import RolloutEvents
@@ -78,7 +77,6 @@ class Rollout(Steered):
         except Aborted:
             await self.step_back()
         await self.outbox.delivered()
-        await stop([self.delivering])
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state
 

@@ -10,7 +10,6 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.feature import Hold, HoldOrder
     from tidegate.messages.rollout import SteeredState, Waits
-    from workflows.entity import stop
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -69,7 +68,6 @@ class Steered:
 
     async def go_on_in_a_new_run(self) -> None:
         """Leave this run, whose history is long enough, to one that resumes from its state."""
-        await stop([self.delivering])
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self.order)
 

@@ -86,6 +86,7 @@ async def test_once_the_hold_is_acknowledged_an_opening_under_way_is_stopped(
     await then.told("plan.held")
     await then.exposure_stays("pro", "0%", over="1d")
     await when.released()
+    await when.passes("1m")
     await then.exposure_is("pro", "100%")
 
 

@@ -35,7 +35,7 @@ _TEST_SERVER: Final = Path(sys.executable).with_name("temporal-test-server")
 Hook = Callable[[], Awaitable[None]]
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """What would be Redis, the recorder and the engines; and the test's hand on each activity."""
 

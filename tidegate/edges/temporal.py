@@ -1,6 +1,9 @@
 """Temporal: the truth about intent. What people and loops ask of the workflows."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from temporalio.client import (
@@ -26,6 +29,8 @@ _DEADLINE: Final = timedelta(seconds=5)
 _TASK_WITHIN: Final = timedelta(seconds=2)
 """A workflow task in the hands of a worker that was killed goes to another after this."""
 _NO_WORKER: Final = "temporal: no worker answered in 5 s. Start one: python -m controllers worker."
+_TRIES: Final = 5
+_AGAIN_AFTER_S: Final = 0.05
 T = TypeVar("T")
 
 
@@ -56,17 +61,17 @@ class ControlPlane:
 
     async def declare(self, declaration: Declaration) -> int:
         """Add to the catalogue, and start it where it is not there yet."""
-        start = _start("Catalogue", CatalogueState(), CATALOGUE_ID)
+        start = partial(_start, "Catalogue", CatalogueState(), CATALOGUE_ID)
         return await self._update_with_start("declare", declaration, start, int)
 
     async def declare_feature(self, name: str, spec: object) -> None:
         """Give a feature its settings."""
-        start = _start("Feature", FeatureState(name=name), feature_id(name))
+        start = partial(_start, "Feature", FeatureState(name=name), feature_id(name))
         await self._update_with_start("declare", spec, start, None)
 
     async def declare_budget(self, gpu_type: str, spec: object) -> None:
         """Give a budget its plan of arrivals."""
-        start = _start("Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
+        start = partial(_start, "Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
         await self._update_with_start("declare", spec, start, None)
 
     async def start_rollout(self, order: RolloutOrder) -> bool:
@@ -169,42 +174,55 @@ class ControlPlane:
         self, workflow_id: str, update: str, message: object, answer: type | None
     ) -> object:
         handle = self.client.get_workflow_handle(workflow_id)
-        try:
+
+        async def ask() -> object:
             return await handle.execute_update(
                 update, message, result_type=answer, rpc_timeout=_DEADLINE
             )
+
+        return await _answered(ask, workflow_id)
+
+    async def _update_with_start(
+        self,
+        update: str,
+        message: object,
+        start: Callable[[], WithStartWorkflowOperation[Any, Any]],
+        answer: type[T] | None,
+    ) -> T:
+        async def ask() -> object:
+            return await self.client.execute_update_with_start_workflow(
+                update,
+                message,
+                start_workflow_operation=start(),
+                result_type=answer,
+                rpc_timeout=_DEADLINE,
+            )
+
+        return cast("T", await _answered(ask, update))
+
+
+async def _answered(ask: Callable[[], Awaitable[object]], asked: str) -> object:
+    """Return an update's answer; raises our errors, and asks again where nothing was done.
+
+    A run that ends as a signal arrives throws its last task away, and with it the updates that
+    the task had in hand; the next run takes them.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return await ask()
         except WorkflowUpdateFailedError as error:
             raise Refused(_cause(error), code="refused") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise Unavailable(_NO_WORKER, code="temporal-unavailable") from error
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                text = f"{workflow_id}: no such workflow is running. Apply its manifest first."
+                text = f"{asked}: no such workflow is running. Apply its manifest first."
                 raise Refused(text, code="not-found") from error
-            raise _unavailable(error) from error
-
-    async def _update_with_start(
-        self,
-        update: str,
-        message: object,
-        start: WithStartWorkflowOperation[Any, Any],
-        answer: type[T] | None,
-    ) -> T:
-        try:
-            found = await self.client.execute_update_with_start_workflow(
-                update,
-                message,
-                start_workflow_operation=start,
-                result_type=answer,
-                rpc_timeout=_DEADLINE,
-            )
-        except WorkflowUpdateFailedError as error:
-            raise Refused(_cause(error), code="refused") from error
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise Unavailable(_NO_WORKER, code="temporal-unavailable") from error
-        except RPCError as error:
-            raise _unavailable(error) from error
-        return cast("T", found)
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION or tries == _TRIES:
+                raise _unavailable(error) from error
+        await asyncio.sleep(_AGAIN_AFTER_S)
 
 
 def _start(
@@ -226,7 +244,7 @@ def _cause(error: WorkflowUpdateFailedError) -> str:
 
 def _unavailable(error: RPCError) -> Unavailable:
     message = (
-        f"temporal: {error.message or error.status.name.lower()}. "
+        f"temporal: {(error.message or error.status.name.lower()).rstrip('.')}. "
         "Check that Temporal and a worker are running."
     )
     return Unavailable(message, code="temporal-unavailable")
