@@ -85,10 +85,7 @@ class CapacityLoop:
             required=tuple(required),
             booked_replicas=status.replicas,
         )
-        # A loop that starts anew knows no need but the one that somebody booked for.
-        booked = Need(now, 0, wanted=status.replicas)
-        recent = self._recent.get(status.name, (booked,))
-        decision = decide_replicas(sized, pool, recent, now)
+        decision = decide_replicas(sized, pool, self._recent.get(status.name, ()), now)
         self._recent[status.name] = decision.recent
         return decision
 

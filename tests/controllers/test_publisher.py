@@ -216,6 +216,9 @@ async def test_after_flushall_it_is_back_at_once_above_every_version_seen(house:
     await house.redis.publish_reading(gateway(NOW).model_copy(update={"seen": {INTENT: ahead}}))
     await house.publisher.tick(NOW + 2.0)
     assert (await house.intent()).version == ahead + 1
+    await house.server.flush()
+    await house.publisher.tick(NOW - 3600.0)
+    assert (await house.intent()).version > ahead + 1, "though its clock was set back"
 
 
 async def test_a_new_publisher_goes_on_above_the_one_before(house: House) -> None:
