@@ -14,13 +14,16 @@ from tidegate.plans import RolloutSpec
 async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     """Apply a file; returns a line for each thing declared.
 
-    Raises PlanError with every mistake, and then nothing has changed; Refused where a running
-    plan stands against it.
+    Raises PlanError with every mistake, and Refused where a running plan stands against it; then
+    nothing has changed.
     """
     catalogue = await plane.catalogue()
     known = catalogue.declared if catalogue is not None else Manifests()
     declared = load_manifests(path, before=known)
     whole = declared.over(known)
+    orders = [order_for(name, spec, whole) for name, spec in declared.rollouts.items()]
+    for order in orders:
+        await plane.is_to_start(order)  # refused before anything is declared
     fields = {name: getattr(declared, name) for name in Manifests.model_fields}
     version = await plane.declare(Declaration(by=by, **fields))
     for name, budget in declared.budgets.items():
@@ -28,9 +31,10 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     for name, feature in declared.features.items():
         await plane.declare_feature(name, feature)
     lines = list(_applied(declared, version))
-    for name, rollout in declared.rollouts.items():
-        started = await plane.start_rollout(order_for(name, rollout, whole))
-        lines.append(f"rollout/{name} {'started' if started else 'runs already, unchanged'}")
+    for order in orders:
+        started = await plane.start_rollout(order)
+        done = "started" if started else "is there already, unchanged"
+        lines.append(f"rollout/{order.name} {done}")
     return lines
 
 

@@ -29,7 +29,17 @@ EXIT_CODES: Final = ((PlanError, 2), (Refused, 3), (Unavailable, 4), (Broken, 5)
 Rollout = Annotated[str, typer.Argument(help="The rollout's name.")]
 Reason = Annotated[str, typer.Option(help="Why; others will read it.")]
 By = Annotated[str, typer.Option("--by", help="Who asks; by default who is logged in.")]
-Role = Annotated[str, typer.Option(help="The role that this is done in the name of.")]
+
+
+def _filled(role: str) -> str:
+    if not role:
+        raise typer.BadParameter("expected a role. Name it.")
+    return role
+
+
+Role = Annotated[
+    str, typer.Option(help="The role that this is done in the name of.", callback=_filled)
+]
 
 
 @app.command()

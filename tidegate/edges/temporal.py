@@ -22,7 +22,7 @@ from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
 from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
-from tidegate.messages.rollout import Approval, RolloutOrder, rollout_id
+from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, rollout_id
 from tidegate.settings import TASK_QUEUE
 
 _DEADLINE: Final = timedelta(seconds=5)
@@ -74,20 +74,30 @@ class ControlPlane:
         start = partial(_start, "Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
         await self._update_with_start("declare", spec, start, None)
 
-    async def start_rollout(self, order: RolloutOrder) -> bool:
-        """Start a rollout; False where the same one is running already.
+    async def is_to_start(self, order: RolloutOrder) -> bool:
+        """Say whether a rollout is to be started: not where it runs, or has finished, as it is.
 
         Raises Refused where another plan runs under its name.
         """
-        running = await self.running_rollout(order.name)
-        if running is not None:
-            if running.spec == order.spec:
-                return False
+        status = await self._status(rollout_id(order.name))
+        is_running = status is WorkflowExecutionStatus.RUNNING
+        if not is_running and status is not WorkflowExecutionStatus.COMPLETED:
+            return True
+        known = await self.rollout_order(order.name)
+        if known is not None and known.spec == order.spec:
+            return not is_running and known.state.phase is not RolloutPhase.FINISHED
+        if is_running:
             message = (
                 f'rollout "{order.name}" is running with another plan. '
                 "Abort it first, or give the new plan a name of its own."
             )
             raise Refused(message, code="rollout-running")
+        return True
+
+    async def start_rollout(self, order: RolloutOrder) -> bool:
+        """Start a rollout where it `is_to_start`; raises Refused in the same way."""
+        if not await self.is_to_start(order):
+            return False
         try:
             await self.client.start_workflow(
                 "Rollout",
@@ -103,14 +113,10 @@ class ControlPlane:
             raise _unavailable(error) from error
         return True
 
-    async def running_rollout(self, name: str) -> RolloutOrder | None:
-        """Return what a running rollout was started with; None where none runs."""
-        handle = self.client.get_workflow_handle(rollout_id(name))
+    async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        handle = self.client.get_workflow_handle(workflow_id)
         try:
-            found = await handle.describe(rpc_timeout=_DEADLINE)
-            if found.status is not WorkflowExecutionStatus.RUNNING:
-                return None
-            return await self.rollout_order(name)
+            return (await handle.describe(rpc_timeout=_DEADLINE)).status
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
