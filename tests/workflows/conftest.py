@@ -1,4 +1,4 @@
-"""One test server for all stories; each test tells a story of its own on it."""
+"""One test server for each file of stories; each test tells a story of its own on it."""
 
 from collections.abc import AsyncIterator
 
@@ -10,12 +10,12 @@ from tests.workflows.story import Given, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world() -> World:
     return World()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def env(world: World) -> AsyncIterator[WorkflowEnvironment]:
     async with skipping_time() as env, make_worker(env.client, world):
         yield env
