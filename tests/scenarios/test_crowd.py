@@ -301,7 +301,7 @@ async def test_as_a_process_it_plays_what_it_is_ordered(house: House) -> None:
             pool="image",
             feature="image",
             started_at=time.time(),
-            until_s=2.0,
+            until_s=1.0,
             tally=house.tally_file,
         )
         path = house.folder / "order.json"

@@ -119,6 +119,7 @@ def test_shares_of_the_forecast_become_the_gpus_that_serve_them() -> None:
     assert [a.gpus for a in ours.budgets["local"].arrivals] == [gpus_for(21.6, 8.0, 0.6)] * 2
 
 
+@settings(max_examples=30)
 @given(st.floats(0.0, 5.0), st.floats(0.0, 5.0), st.floats(0.01, 500.0))
 def test_more_of_the_forecast_never_takes_fewer_gpus_and_never_none(
     one: float, other: float, forecast_rps: float

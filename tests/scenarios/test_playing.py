@@ -132,7 +132,6 @@ def started_in(folder: Path) -> list[str]:
             {"DEMAND": "no-such-trace.csv"},
             "no-such-trace.csv: cannot be read ([Errno 2] No such file",
         ),
-        ({"DEMAND": "."}, '.:1: got "", expected a name in .csv or .csv.gz.'),
         ({"STORY": "lunch-day"}, 'scenario "lunch-day": there is no lunch-day.yaml.'),
         ({"STORY": "launch-day-plan"}, "launch-day-plan.yaml: got Tier, "),
     ],

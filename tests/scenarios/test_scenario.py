@@ -74,6 +74,44 @@ def test_a_scenario_that_is_not_there_names_those_that_are() -> None:
     assert str(found.value) == expected
 
 
+ALL_AT_ONCE: Final = (
+    (
+        'story.yaml: spec.clock.startsAt: got "2026-03-04", expected an instant with its zone. '
+        'Write it like "2026-03-04T09:00:00Z".'
+    ),
+    "story.yaml: spec.clock.speed: got 0, expected more than 0. Raise it.",
+    (
+        "story.yaml: spec.demand.tiers.free: got 0.5, expected 0% to 100%. "
+        'Write the share reached, such as "2.5%".'
+    ),
+    (
+        'story.yaml: spec.demand.tiers.pro: got "110%", expected 0% to 100%. '
+        'Write the share reached, such as "2.5%".'
+    ),
+    'story.yaml: spec.demand.maxRps: got "many", expected a number. Write digits, such as 2.5.',
+    (
+        'story.yaml: spec.pool.service: got "435", expected a duration. '
+        'Write a number and a unit, such as "90s", "36h" or "1h30m".'
+    ),
+    (
+        'story.yaml: spec.supply.installed: got "half", expected a share of the forecast. '
+        'Write it like "150%".'
+    ),
+    (
+        "story.yaml: spec.supply.arrivals[0].gpus: got 1.5, expected a share of the forecast. "
+        'Write it like "150%".'
+    ),
+    (
+        'story.yaml: spec.holds[0]: got "events-have-no-gaps", expected an assertion. '
+        'Write "events-have-no-gap".'
+    ),
+    (
+        "story.yaml: spec.rolout: got an unknown field, expected a known one. "
+        'Did you mean "rollout"?'
+    ),
+)
+
+
 def test_all_mistakes_are_told_at_once_each_with_its_place(
     load: Callable[[object], ScenarioSpec],
 ) -> None:
@@ -89,42 +127,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(
         rolout="image-launch",
     )
     del document["spec"]["rollout"]
-    assert mistakes(load, document) == (
-        (
-            'story.yaml: spec.clock.startsAt: got "2026-03-04", expected an instant with its zone. '
-            'Write it like "2026-03-04T09:00:00Z".'
-        ),
-        "story.yaml: spec.clock.speed: got 0, expected more than 0. Raise it.",
-        (
-            "story.yaml: spec.demand.tiers.free: got 0.5, expected 0% to 100%. "
-            'Write the share reached, such as "2.5%".'
-        ),
-        (
-            'story.yaml: spec.demand.tiers.pro: got "110%", expected 0% to 100%. '
-            'Write the share reached, such as "2.5%".'
-        ),
-        'story.yaml: spec.demand.maxRps: got "many", expected a number. Write digits, such as 2.5.',
-        (
-            'story.yaml: spec.pool.service: got "435", expected a duration. '
-            'Write a number and a unit, such as "90s", "36h" or "1h30m".'
-        ),
-        (
-            'story.yaml: spec.supply.installed: got "half", expected a share of the forecast. '
-            'Write it like "150%".'
-        ),
-        (
-            "story.yaml: spec.supply.arrivals[0].gpus: got 1.5, expected a share of the forecast. "
-            'Write it like "150%".'
-        ),
-        (
-            'story.yaml: spec.holds[0]: got "events-have-no-gaps", expected an assertion. '
-            'Write "events-have-no-gap".'
-        ),
-        (
-            "story.yaml: spec.rolout: got an unknown field, expected a known one. "
-            'Did you mean "rollout"?'
-        ),
-    )
+    assert mistakes(load, document) == ALL_AT_ONCE
 
 
 @pytest.mark.parametrize(
