@@ -170,13 +170,9 @@ async def test_the_catalogue_keeps_what_was_declared(story: Story) -> None:
 async def test_a_rollout_goes_on_where_it_was_with_all_that_people_said(
     story: Story, given: Given, when: When, then: Then
 ) -> None:
-    await given.rollout(
-        [
-            Stage("plus", bake="0s"),
-            Stage("pro", approval="launch", reserve=4, bake="0s", check=CHECK),
-            Stage("free", approval="legal", bake="0s"),
-        ]
-    )
+    pro = Stage("pro", approval="launch", reserve=4, bake="0s", check=CHECK)
+    free = Stage("free", approval="legal", bake="0s")
+    await given.rollout([Stage("plus", bake="0s"), pro, free])
     given.verdicts(Verdict.INCONCLUSIVE, Verdict.FAIL)
     await then.it_waits_for(Waits.APPROVAL, stage="pro")
     await when.approved("free", role="legal", by="lee")
