@@ -1,30 +1,34 @@
 """What a person types, against a real Temporal and a real worker, in processes of their own."""
 
-import asyncio
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
+import pytest
 import pytest_asyncio
 
-from embedded.ports import free_ports
-from embedded.processes import Supervisor
-from embedded.redis import RedisServer, find_redis, start_redis
-from embedded.temporal import TemporalDevServer, start_temporal
+from embedded.ports import LOOPBACK, free_ports
 from tests.embedded.until import until
-from tidegate.settings import variable
+from tests.integration.control_plane import Stack, control_plane
+from tidegate.manifests import Manifests
+from tidegate.messages.budget import Observation
+from tidegate.messages.rollout import Waits, rollout_id
 
-NO_PLAN_IS_DECLARED: Final = "nothing is declared yet"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PLAN: Final = """
+GPUS: Final = Observation(installed_gpus=16, ready_gpus={"image": 16}, needed_gpus={})
+
+HOUSE: Final = """
 apiVersion: tidegate.dev/v1
 kind: Tier
 metadata: {name: pro}
 spec: {rank: 0, gated: false}
+---
+apiVersion: tidegate.dev/v1
+kind: Tier
+metadata: {name: free}
+spec: {rank: 1}
 ---
 apiVersion: tidegate.dev/v1
 kind: Model
@@ -42,38 +46,24 @@ metadata: {name: image}
 spec:
   model: image-2
   gpuType: local
-  maxReplicas: 4
+  maxReplicas: 64
   capacityRps: 8.0
   queueWaitTarget: 1s
   coldStart: {p50: 2s, p90: 4s}
   readingLimit: 5s
   actuationLag: 1s
   scaleDownWindow: 20s
----
-apiVersion: tidegate.dev/v1
-kind: Feature
-metadata: {name: image}
-spec: {pool: image}
----
-apiVersion: tidegate.dev/v1
-kind: Rollout
-metadata: {name: launch}
-spec:
-  feature: image
-  owner: ada
-  stages:
-    - {name: pro, tiers: [pro], approval: product, bake: 1h}
 """
 
 FIVE_MISTAKES: Final = """
 apiVersion: tidegate.dev/v1
 kind: Tier
-metadata: {name: pro}
+metadata: {name: team}
 spec: {rank: -1}
 ---
 apiVersion: tidegate.dev/v1
 kind: Rollout
-metadata: {name: launch}
+metadata: {name: mistaken}
 spec:
   feature: imagine
   stages:
@@ -81,105 +71,227 @@ spec:
 """
 
 
-@dataclass
-class Plane:
-    """Temporal, Redis, a worker and a recorder, and a shell to type in."""
-
-    supervisor: Supervisor
-    environment: Mapping[str, str]
-    folder: Path
-
-    async def types(self, *words: str) -> tuple[int, str]:
-        """Type a command; returns its exit code and what it printed."""
-        return await run_python(["-m", "tidegate", *words], self.environment)
-
-    async def applies(self, text: str) -> tuple[int, str]:
-        path = self.folder / "plan.yaml"
-        path.write_text(text, encoding="utf-8")
-        return await self.types("apply", "-f", str(path), "--by", "ada")
-
-
-async def run_python(words: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *words,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 30.0)
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+def launch(name: str, *stages: str) -> str:
+    """Write a feature and its rollout, both of this name."""
+    listed = "\n".join(f"    - {{{stage}}}" for stage in stages)
+    return f"""
+apiVersion: tidegate.dev/v1
+kind: Feature
+metadata: {{name: {name}}}
+spec: {{pool: image}}
+---
+apiVersion: tidegate.dev/v1
+kind: Rollout
+metadata: {{name: {name}}}
+spec:
+  feature: {name}
+  owner: ada
+  stages:
+{listed}
+"""
 
 
-@pytest_asyncio.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    temporal_port, ui_port, redis_port = free_ports(3)
-    temporal = TemporalDevServer(temporal_port, ui_port, tmp_path / "temporal.db")
-    redis = RedisServer(find_redis(), redis_port)
-    environment = {
-        variable("temporal"): temporal.address,
-        variable("redis"): redis.url,
-        variable("record"): f"sqlite:///{tmp_path / 'record.db'}",
-        variable("state"): str(tmp_path),
-    }
-    async with Supervisor(tmp_path) as supervisor:
-        await start_temporal(supervisor, temporal)
-        await start_redis(supervisor, redis, tmp_path)
-        for loop in ("worker", "recorder"):
-            argv = [sys.executable, "-m", "controllers", loop]
-            await supervisor.start(loop, argv, env=environment, restarts=True)
-        yield Plane(supervisor, environment, tmp_path)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with control_plane(tmp_path_factory.mktemp("control-plane")) as stack:
+        code, said = await stack.applies(HOUSE)
+        assert code == 0, said
+        yield stack
 
 
-async def test_a_plan_is_applied_refused_approved_and_goes_on_after_a_killed_worker(
-    plane: Plane,
-) -> None:
-    code, said = await plane.applies(FIVE_MISTAKES)
-    assert (code, len(said.splitlines())) == (2, 5), said
-    assert NO_PLAN_IS_DECLARED in (await plane.types("status"))[1]
-
-    code, said = await plane.applies(PLAN)
+async def test_a_plan_is_applied_shown_approved_and_opens(stack: Stack) -> None:
+    plan = launch("draw", "name: first, tiers: [pro], approval: product, bake: 1h")
+    code, said = await stack.applies(plan)
     assert code == 0, said
-    assert "rollout/launch started" in said
-    assert "rollout/launch runs already, unchanged" in (await plane.applies(PLAN))[1]
+    assert said.splitlines()[0] == "feature/draw applied"
+    assert said.splitlines()[-1] == "rollout/draw started"
+    assert (await stack.applies(plan))[1].endswith("rollout/draw is there already, unchanged")
 
-    code, said = await plane.types("approve", "launch", "pro", "--role", "legal")
-    assert (code, said.strip()) == (3, 'stage "pro": product approves it, not legal.')
+    code, said = await stack.types("status", "draw")
+    assert code == 0
+    assert "rollout/draw  running, waits for approval" in said
+    assert "feature/draw  exposed to nobody" in said
 
-    os.kill(plane.supervisor.pids()["worker"], signal.SIGKILL)
-    code, said = await plane.types("approve", "launch", "pro", "--role", "product")
-    assert code == 0, said
+    code, said = await stack.types("approve", "draw", "first", "--role", "product")
+    assert (code, said) == (0, "draw: first is approved")
 
     async def is_open() -> bool:
-        return "exposed to pro 100%" in (await plane.types("status"))[1]
+        return "feature/draw  exposed to pro 100%" in (await stack.types("status"))[1]
 
-    await until(is_open, within_s=15.0)
-    code, said = await plane.types("approve", "launch", "pro", "--role", "product")
-    assert code == 3, "approved once, and a killed worker has not forgotten it"
-
-    code, said = await plane.types("hold", "launch", "--role", "legal", "--reason", "a review")
-    assert code == 0, said
-    code, said = await plane.types("release", "launch", "--role", "safety")
-    assert code == 3, said
-    assert "legal" in said
+    await until(is_open, within_s=10.0)
 
 
-async def test_a_dead_temporal_gives_one_clear_line() -> None:
-    (port,) = free_ports(1)
-    address = f"127.0.0.1:{port}"
-    code, said = await run_python(["-m", "tidegate", "status"], {variable("temporal"): address})
-    assert code == 4
-    assert said.splitlines() == [
-        f"temporal: no answer from {address}. Start it, or set TIDEGATE_TEMPORAL to where it is."
+async def test_what_makes_no_sense_is_refused_with_exit_3_and_writes_no_history(
+    stack: Stack,
+) -> None:
+    stage = "name: first, tiers: [pro], approval: product, bake: 1h"
+    assert (await stack.applies(launch("refused", stage)))[0] == 0
+    await until(lambda: _waits_for(stack, "refused", Waits.APPROVAL), within_s=10.0)
+    handle = stack.plane.client.get_workflow_handle(rollout_id("refused"))
+    await until(lambda: _is_at_rest(stack, "refused"), within_s=10.0)
+    before = (await handle.describe()).history_length
+    role = ["--role", "legal"]
+    assert await stack.types("approve", "refused", "first", *role) == (
+        3,
+        'stage "first": product approves it, not legal.',
+    )
+    assert await stack.types("approve", "refused", "last", *role) == (
+        3,
+        'rollout/refused: no stage "last". It has first.',
+    )
+    code, said = await stack.types("resume", "refused")
+    assert (code, said.split(": ")[0]) == (3, "rollout/refused")
+    code, said = await stack.types("release", "refused", *role)
+    assert (code, said) == (
+        3,
+        "rollout/refused: nobody holds it, so there is nothing to release.",
+    )
+    assert (await handle.describe()).history_length == before
+    unknown = "rollout/unheard-of: no such workflow is running. Apply its manifest first."
+    assert await stack.types("pause", "unheard-of") == (3, unknown)
+    code, said = await stack.types("status", "unheard-of")
+    assert code == 3
+    assert said.startswith('rollout "unheard-of": nobody declared it. There is ')
+
+
+async def test_five_mistakes_are_five_messages_and_nothing_is_declared(stack: Stack) -> None:
+    before = await _declared(stack)
+    code, said = await stack.applies(FIVE_MISTAKES)
+    assert (code, len(said.splitlines())) == (2, 5), said
+    assert await _declared(stack) == before
+    assert await stack.plane.rollout_order("mistaken") is None
+
+
+async def test_another_plan_under_a_running_name_is_refused_before_anything_is_declared(
+    stack: Stack,
+) -> None:
+    stage = "name: first, tiers: [pro], approval: product, bake: {bake}"
+    assert (await stack.applies(launch("busy", stage.format(bake="1h"))))[0] == 0
+    before = await _declared(stack)
+    other = launch("extra", "name: first, tiers: [pro], bake: 1h")
+    code, said = await stack.applies(f"{other}---{launch('busy', stage.format(bake='2h'))}")
+    assert code == 3
+    assert said == (
+        'rollout "busy" is running with another plan. '
+        "Abort it first, or give the new plan a name of its own."
+    )
+    assert await _declared(stack) == before
+    assert await stack.plane.rollout_order("extra") is None
+    assert await stack.plane.feature("extra") is None
+
+
+async def test_a_plan_that_has_finished_is_not_started_again(stack: Stack) -> None:
+    plan = launch("done", "name: first, tiers: [pro], reserve: 1, bake: 0s")
+    assert (await stack.applies(plan))[0] == 0
+    await stack.plane.observe("local", GPUS)
+
+    async def is_finished() -> bool:
+        return "rollout/done  finished" in (await stack.types("status", "done"))[1]
+
+    await until(is_finished, within_s=10.0)
+    assert (await stack.applies(plan))[1].endswith("rollout/done is there already, unchanged")
+    budget = await stack.plane.budget("local")
+    assert budget is not None
+    assert sum("rollout/done/" in claim for claim in budget.ledger.claims) == 1
+
+
+async def test_a_hold_that_outlived_its_rollout_is_lifted_by_its_role(stack: Stack) -> None:
+    plan = launch("held", "name: first, tiers: [pro], approval: product, bake: 1h")
+    assert (await stack.applies(plan))[0] == 0
+    legal = ["--role", "legal"]
+    said = await stack.types("hold", "held", *legal, "--reason", "a review")
+    assert said == (0, "held is held by legal")
+    assert "held by legal since" in (await stack.types("status", "held"))[1]
+    assert (await stack.types("abort", "held", "--reason", "a mistake"))[0] == 0
+    code, said_by_safety = await stack.types("release", "held", "--role", "safety")
+    assert (code, "legal" in said_by_safety) == (3, True)
+    assert await stack.types("release", "held", *legal) == (0, "held is released")
+    feature = await stack.plane.feature("held")
+    assert feature is not None
+    assert feature.hold is None
+
+
+async def test_a_rollout_goes_on_within_3_s_of_a_new_worker_and_nothing_happens_twice(
+    stack: Stack,
+) -> None:
+    stages = [
+        f"name: to-{share}, tiers: [free], exposure: {share}%, reserve: 1, bake: 200ms"
+        for share in (10, 20, 30, 40, 50)
     ]
+    last = "name: all, tiers: [free], approval: product, bake: 0s"
+    assert (await stack.applies(launch("killed", *stages, last)))[0] == 0
+    await stack.plane.observe("local", GPUS)
+    for share in (0.1, 0.3):
+        await until(partial(_reaches, stack, "killed", share), within_s=10.0)
+        stack.kill_worker()
+        await stack.start_worker()
+        await until(partial(_reaches, stack, "killed", share + 0.1), within_s=3.0)
+    await until(lambda: _waits_for(stack, "killed", Waits.APPROVAL), within_s=10.0)
+    assert (await stack.types("approve", "killed", "all", "--role", "product"))[0] == 0
+
+    async def is_recorded() -> bool:
+        events = await stack.recorded(subject="rollout/killed")
+        return any(event.type == "rollout.finished" for event in events)
+
+    await until(is_recorded, within_s=10.0)
+    told = await stack.recorded(subject="rollout/killed")
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    each = Counter((event.type, event.data.get("stage")) for event in told)
+    happened = {
+        key: n for key, n in each.items() if key[0] not in {"stage.waiting", "stage.forecast"}
+    }
+    assert set(happened.values()) == {1}
+    exposed = await stack.recorded(subject="feature/killed")
+    shares = [e.data["after"] for e in exposed if e.type == "feature.exposed"]
+    assert shares == [0.1, 0.2, 0.3, 0.4, 0.5, 1.0]
 
 
-async def test_a_missing_redis_gives_one_clear_line() -> None:
+async def test_without_a_worker_there_is_one_clear_line_and_exit_4(stack: Stack) -> None:
+    plan = launch("alone", "name: first, tiers: [pro], approval: product, bake: 1h")
+    assert (await stack.applies(plan))[0] == 0
+    stack.kill_worker()
+    try:
+        code, said = await stack.types("approve", "alone", "first", "--role", "product")
+        assert code == 4
+        assert (
+            said == "temporal: no worker answered in 5 s. Start one: python -m controllers worker."
+        )
+        code, said = await stack.types("status")
+        assert code == 4
+        assert len(said.splitlines()) == 1
+    finally:
+        await stack.start_worker()
+
+
+async def test_a_dead_temporal_is_one_clear_line_and_exit_4(stack: Stack) -> None:
     (port,) = free_ports(1)
-    url = f"redis://127.0.0.1:{port}/0"
-    code, said = await run_python(["-m", "controllers", "gate"], {variable("redis"): url})
-    assert code == 1
-    (line,) = said.splitlines()
-    assert line.startswith("redis: no answer from")
-    assert "TIDEGATE_REDIS" in line
+    code, said = await stack.types("status", temporal=f"{LOOPBACK}:{port}")
+    assert code == 4
+    assert said == (
+        f"temporal: no answer from {LOOPBACK}:{port}. "
+        "Start it, or set TIDEGATE_TEMPORAL to where it is."
+    )
+
+
+async def _declared(stack: Stack) -> Manifests:
+    catalogue = await stack.plane.catalogue()
+    assert catalogue is not None
+    return catalogue.declared
+
+
+async def _reaches(stack: Stack, feature: str, share: float) -> bool:
+    state = await stack.plane.feature(feature)
+    return state is not None and state.exposure.get("free", 0.0) >= share - 1e-9
+
+
+async def _waits_for(stack: Stack, rollout: str, waits: Waits) -> bool:
+    order = await stack.plane.rollout_order(rollout)
+    return order is not None and order.state.waits is waits
+
+
+async def _is_at_rest(stack: Stack, rollout: str) -> bool:
+    order = await stack.plane.rollout_order(rollout)
+    handle = stack.plane.client.get_workflow_handle(rollout_id(rollout))
+    found = await handle.describe()
+    pending = found.raw_description.pending_activities
+    return order is not None and not order.state.outbox.waiting and not pending

@@ -1,0 +1,100 @@
+"""The control plane in processes of its own: Temporal, Redis, a worker, a recorder, a shell."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.ports import free_ports
+from embedded.processes import Supervisor
+from embedded.redis import RedisServer, find_redis, start_redis
+from embedded.temporal import TemporalDevServer, start_temporal
+from tests.controllers.test_processes import polled_by
+from tests.embedded.until import until
+from tests.house.checkout import ROOT
+from tidegate.edges.record import Record
+from tidegate.edges.temporal import ControlPlane, connect
+from tidegate.events import Event
+from tidegate.settings import variable
+
+
+@dataclass
+class Stack:
+    """What runs, and what a person may type at it."""
+
+    supervisor: Supervisor
+    environment: Mapping[str, str]
+    folder: Path
+    record_url: str
+    plane: ControlPlane
+    workers: int = 0
+
+    async def types(self, *words: str, **settings: str) -> tuple[int, str]:
+        """Type a command; returns its exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tidegate", *words),
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **self.environment,
+                **{variable(name): value for name, value in settings.items()},
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30.0)
+        assert process.returncode is not None
+        return process.returncode, output.decode().strip()
+
+    async def applies(self, text: str) -> tuple[int, str]:
+        path = self.folder / "plan.yaml"
+        path.write_text(text, encoding="utf-8")
+        return await self.types("apply", "-f", str(path), "--by", "ada")
+
+    async def start_worker(self) -> None:
+        """Start a worker, and return when it asks for work."""
+        self.workers += 1
+        argv = [sys.executable, "-m", "controllers", "worker"]
+        await self.supervisor.start(self._worker, argv, env=self.environment)
+        await until(polled_by(self.plane.client, self.supervisor.pids()[self._worker]), 20.0)
+
+    def kill_worker(self) -> None:
+        """End the worker as a lost node does: at once, with whatever it has in hand."""
+        os.kill(self.supervisor.pids()[self._worker], signal.SIGKILL)
+
+    async def recorded(self, *, subject: str) -> list[Event]:
+        """Return the events about a subject that the recorder has written."""
+        async with Record(self.record_url) as record:
+            return await record.events(subject=subject)
+
+    @property
+    def _worker(self) -> str:
+        return f"worker-{self.workers}"
+
+
+@asynccontextmanager
+async def control_plane(folder: Path) -> AsyncIterator[Stack]:
+    """Start everything, and one worker."""
+    temporal_port, ui_port, redis_port = free_ports(3)
+    temporal = TemporalDevServer(temporal_port, ui_port, folder / "temporal.db")
+    redis = RedisServer(find_redis(), redis_port)
+    record_url = f"sqlite:///{folder / 'record.db'}"
+    environment = {
+        variable("temporal"): temporal.address,
+        variable("redis"): redis.url,
+        variable("record"): record_url,
+        variable("state"): str(folder),
+    }
+    async with Supervisor(folder) as supervisor:
+        await start_temporal(supervisor, temporal)
+        await start_redis(supervisor, redis, folder)
+        argv = [sys.executable, "-m", "controllers", "recorder"]
+        await supervisor.start("recorder", argv, env=environment, restarts=True)
+        plane = await connect(temporal.address, "default")
+        stack = Stack(supervisor, environment, folder, record_url, plane)
+        await stack.start_worker()
+        yield stack
