@@ -151,20 +151,22 @@ def _gpus(history: History, pool: str) -> Text:
     event = history.sizing(pool)
     if event is None:
         return Text.assemble(label, "absent (no sizing was heard yet)")
-    needed, ready, loading, installed = (
+    needed = number(event.data, "needed_gpus")
+    ready, loading, installed = (
         int(number(event.data, field) or 0)
-        for field in ("needed_gpus", "ready_gpus", "loading_gpus", "installed_gpus")
+        for field in ("ready_gpus", "loading_gpus", "installed_gpus")
     )
     most = max(installed, ready + loading, 1)
     scale = min(1.0, _GPU_CELLS_MOST / most)
     cells = [round(count * scale) for count in (ready, loading, most - ready - loading)]
-    lacking = f" {needed - ready} short" if needed > ready else ""
+    need = "need unknown" if needed is None else f"{needed:.0f} needed"
+    lacking = f" {needed - ready:.0f} short" if needed is not None and needed > ready else ""
     return Text.assemble(
         label,
         ("█" * cells[0], "#56b4e9"),
         ("▒" * cells[1], "#56b4e9"),
         ("░" * cells[2], "bright_black"),
-        f" {ready} ready, {loading} arriving of {installed} installed; {needed} needed",
+        f" {ready} ready, {loading} arriving of {installed} installed; {need}",
         (lacking, "dark_orange"),
     )
 
