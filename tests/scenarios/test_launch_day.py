@@ -77,6 +77,7 @@ async def disturbed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
         )
 
 
+@pytest.mark.xdist_group("disturbed")
 async def test_a_killed_worker_changes_nothing_and_goes_on_in_seconds(
     disturbed: Disturbed,
 ) -> None:
@@ -84,6 +85,7 @@ async def test_a_killed_worker_changes_nothing_and_goes_on_in_seconds(
     assert disturbed.worker_went_on_s <= GOES_ON_WITHIN_S
 
 
+@pytest.mark.xdist_group("disturbed")
 async def test_a_killed_gate_controller_goes_on_where_it_stood(disturbed: Disturbed) -> None:
     assert disturbed.exit_code == 0, disturbed.output
     assert disturbed.gate_after == pytest.approx(disturbed.gate_before, abs=0.35)
@@ -91,6 +93,7 @@ async def test_a_killed_gate_controller_goes_on_where_it_stood(disturbed: Distur
     assert len(started) == 1, "only a gate that nobody remembers begins anew"
 
 
+@pytest.mark.xdist_group("disturbed")
 async def test_a_flushed_redis_loses_nothing_and_has_its_snapshot_back_in_seconds(
     disturbed: Disturbed,
 ) -> None:

@@ -11,6 +11,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from controllers.worker import _SANDBOX, WORKFLOWS
+from tests.house.checkout import ROOT
 from tests.workflows.record_histories import FOLDER, STORIES
 from tidegate.messages.rollout import RolloutOrder, RolloutState
 from workflows.rollout import Rollout
@@ -42,7 +43,9 @@ def test_no_history_names_a_machine() -> None:
     for path in HISTORIES:
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r'"identity": "([^"]*)"', text)) <= {"worker"}, path
+        assert not re.search(r'"[0-9]+@', text), path
         assert str(Path.home()) not in text
+        assert str(ROOT) not in text
 
 
 @workflow.defn(name="Rollout", sandboxed=False)
