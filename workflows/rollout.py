@@ -53,6 +53,7 @@ class Rollout(Steered):
         self.outbox = Outbox(order.state.outbox)
         self.subject = f"rollout/{order.name}"
         self.events = RolloutEvents(self.outbox, order)
+        self.placing = asyncio.Lock()
 
     @workflow.run
     async def run(self, _: RolloutOrder) -> RolloutState:

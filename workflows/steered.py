@@ -27,6 +27,8 @@ class Steered:
     outbox: Outbox
     subject: str
     delivering: asyncio.Task[None]
+    placing: asyncio.Lock
+    """Held while a hold is placed or lifted, so that one is done before the other begins."""
 
     def describe(self) -> None:
         """Show in the Temporal UI where the plan stands."""
@@ -131,7 +133,8 @@ class Steered:
         )
         self._stop_the_clock()
         self._tell("plan.held", order, role=order.role)
-        await self.place_hold(order)
+        async with self.placing:
+            await self.place_hold(order)
 
     @hold.validator
     def _may_hold(self, order: HoldOrder) -> None:
@@ -149,7 +152,8 @@ class Steered:
         self.state.hold = None
         self._let_the_clock_run()
         self._tell("plan.released", order, role=order.role)
-        await self.lift_hold(order)
+        async with self.placing:
+            await self.lift_hold(order)
 
     @release.validator
     def _may_release(self, order: HoldOrder) -> None:

@@ -194,10 +194,6 @@ async def test_readiness_lost_and_regained_around_the_opening_does_not_strand_th
     async def lose_it() -> None:
         del story.world.before["spend"]
         await when.seen(installed=8, ready=7)
-        story.world.after["spend"] = regain_it  # never reached: it is refused
-
-    async def regain_it() -> None:
-        story.world.after.clear()
 
     await given.rollout([Stage("pro", reserve=8)])
     story.world.before["spend"] = lose_it

@@ -1,5 +1,6 @@
 """A hold stops exposure at once, whatever is waited for; only its role lifts it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -141,6 +142,27 @@ async def test_a_feature_held_by_another_hand_keeps_a_stage_out_and_lets_it_in_w
     await when.released(role="safety")
     await when.passes("2m")
     await then.exposure_is("pro", "100%")
+
+
+async def test_a_hold_that_is_lifted_while_it_is_being_placed_does_not_stay_on_the_feature(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    is_lifting = asyncio.Event()
+
+    async def wait_for_the_release() -> None:
+        story.world.before.clear()
+        await asyncio.wait_for(is_lifting.wait(), 1.5)
+        await asyncio.sleep(0.2)  # as slow as a busy machine
+
+    await given.rollout([Stage("pro", starts_in="1h")])
+    await then.it_waits_for(Waits.DUE)
+    story.world.before["ask_feature"] = wait_for_the_release
+    holding = asyncio.create_task(when.held())
+    await then.told("plan.held")
+    releasing = asyncio.create_task(when.released())
+    is_lifting.set()
+    await asyncio.gather(holding, releasing)
+    assert (await story.feature_state()).hold is None
 
 
 async def test_a_feature_that_another_hand_holds_is_asked_again_about_once_a_minute(
