@@ -11,7 +11,6 @@ pytest_plugins = ["tests.skips"]
 
 GROUP_OF_FOLDER: Final = {
     "integration": "integration",
-    "scenarios": "scenario",
     "workflows": "workflows",
 }
 

@@ -22,7 +22,7 @@ SIDE_BY_SIDE: Final = {
     "unit": ("-n2", "--dist=loadfile"),
     "workflows": ("-n2", "--dist=loadfile"),
     "integration": (),
-    "scenarios": ("-n2", "--dist=loadgroup"),
+    "scenarios": (),
 }
 """Two at a time, where nothing is timed. Files stay whole, for the servers that they share."""
 

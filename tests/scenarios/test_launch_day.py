@@ -15,17 +15,22 @@ from redis import asyncio as redis_asyncio
 
 from tests.scenarios.live import ROOT, LiveDemo
 from tidegate.edges.redis import Redis
-from tidegate.edges.temporal import connect
+from tidegate.edges.temporal import ControlPlane, connect
+from tidegate.errors import Refused, Unavailable
 from tidegate.events import Event
 from tidegate.messages.common import Act
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.scenario,
+    pytest.mark.timeout(300),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 TRACE: Final = ROOT.parent / "shared/data/servegen-multimodal-mm-image.csv.gz"
 DEMANDS: Final = {"generated": ""} | ({"trace": str(TRACE)} if TRACE.exists() else {})
 SNAPSHOT_WITHIN_S: Final = 5.0
-GOES_ON_WITHIN_S: Final = 4.0
-"""A killed worker's work goes on: its restart, the sticky queue's time-out, and a retried act."""
+GOES_ON_WITHIN_S: Final = 30.0
+"""It takes 2 to 3 s on two idle cores, which no test may count on."""
 
 
 @pytest.mark.parametrize("demand", DEMANDS)
@@ -77,7 +82,6 @@ async def disturbed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
         )
 
 
-@pytest.mark.xdist_group("disturbed")
 async def test_a_killed_worker_changes_nothing_and_goes_on_in_seconds(
     disturbed: Disturbed,
 ) -> None:
@@ -85,7 +89,6 @@ async def test_a_killed_worker_changes_nothing_and_goes_on_in_seconds(
     assert disturbed.worker_went_on_s <= GOES_ON_WITHIN_S
 
 
-@pytest.mark.xdist_group("disturbed")
 async def test_a_killed_gate_controller_goes_on_where_it_stood(disturbed: Disturbed) -> None:
     assert disturbed.exit_code == 0, disturbed.output
     assert disturbed.gate_after == pytest.approx(disturbed.gate_before, abs=0.35)
@@ -93,7 +96,6 @@ async def test_a_killed_gate_controller_goes_on_where_it_stood(disturbed: Distur
     assert len(started) == 1, "only a gate that nobody remembers begins anew"
 
 
-@pytest.mark.xdist_group("disturbed")
 async def test_a_flushed_redis_loses_nothing_and_has_its_snapshot_back_in_seconds(
     disturbed: Disturbed,
 ) -> None:
@@ -116,10 +118,23 @@ async def _kill_the_worker(demo: LiveDemo) -> float:
     demo.kill("worker")
     killed_at = time.monotonic()
     plane = await connect(demo.addresses()["temporal"], "default")
-    await plane.steer("image-launch", "pause", Act(by="test", reason="is anybody there"))
+    await _pause(plane)
     went_on_s = time.monotonic() - killed_at
     await plane.steer("image-launch", "resume", Act(by="test", reason="somebody is"))
     return went_on_s
+
+
+async def _pause(plane: ControlPlane) -> None:
+    """Pause the rollout, asking again while no worker answers."""
+    async with asyncio.timeout(GOES_ON_WITHIN_S):
+        while True:
+            try:
+                await plane.steer("image-launch", "pause", Act(by="test", reason="who is there"))
+            except Unavailable:
+                continue
+            except Refused:  # an earlier pause was taken, and only its answer came late
+                return
+            return
 
 
 async def _kill_the_gate(demo: LiveDemo) -> tuple[float, float]:
