@@ -1,6 +1,7 @@
 """A plan that people steer: pause, resume, hold, release, abort, and time that stands still."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -18,7 +19,7 @@ class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
     """A person, or a failed check, ended the plan."""
 
 
-class Steered:
+class Steered(ABC):
     """The base of plans; subclasses say what they tell, show and do about a hold."""
 
     order: object
@@ -30,22 +31,22 @@ class Steered:
     placing: asyncio.Lock
     """Held while a hold is placed or lifted, so that one is done before the other begins."""
 
+    @abstractmethod
     def describe(self) -> None:
         """Show in the Temporal UI where the plan stands."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def place_hold(self, order: HoldOrder) -> None:
         """Do what a hold means beyond stopping this plan."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def lift_hold(self, order: HoldOrder) -> None:
         """Undo what placing the hold did."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_over(self) -> bool:
         """Whether nothing is left to steer."""
-        raise NotImplementedError
 
     # Time, which stands still while somebody has stopped the plan.
 
