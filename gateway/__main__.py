@@ -20,16 +20,16 @@ import uvloop
 from gateway.app import App
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
-from gateway.follower import Follower
 from gateway.health import HealthHandler
-from gateway.holding import SnapshotHolder
 from gateway.routes import build_app
-from gateway.stored import SnapshotFile
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
+from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
+from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import PlanError, Unavailable
+from tidegate.holding import SnapshotHolder
 from tidegate.settings import Settings
 
 _log = structlog.get_logger("gateway")

@@ -6,8 +6,8 @@ from typing import Final
 from gateway.evaluate import Evaluator
 from gateway.questions import Malformed, read_object, read_question
 from gateway.replies import Reply, Request, json_reply, problem, retry_after
-from tidegate.rules.decision import Code, Outcome, Question
 from tidegate.rules.explain import UNKNOWN, rfc3339
+from tidegate.rules.outcome import Code, Outcome, Question
 from tidegate.rules.retry import come_back_in_s
 from tidegate.snapshot import DateRange
 
@@ -18,7 +18,19 @@ _STATUS: Final[Mapping[Code, int]] = {
     # 429 and not 503: GPUs are contended and this tier is rationed, while the service is well. A
     # 503 would make balancers and breakers take a healthy gateway out for paying tiers too.
     Code.GATE_SHED: 429,
+    Code.QUOTA_EXCEEDED: 429,
+    Code.RATE_LIMITED: 429,
+    Code.WAITLISTED: 429,
     Code.NOT_EXPOSED: 403,
+    Code.NOT_IN_AUDIENCE: 403,
+    Code.PREREQUISITE: 403,
+    Code.LAYER_EXCLUDED: 403,
+    Code.SIGNUPS_SUSPENDED: 403,
+    Code.KILLED: 403,
+    # 410 and not 429 (RFC 9457 problem document beside it): clients hide a 429 by backing off,
+    # and a brownout is there to be noticed.
+    Code.MODEL_BROWNOUT: 410,
+    Code.MODEL_RETIRED: 410,
     Code.SURFACE_CLOSED: 403,
     Code.INTENT_STALE: 403,
     Code.TIER_UNKNOWN: 403,

@@ -6,12 +6,12 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.holding import SnapshotHolder
 from gateway.tally import Kind, Tally
 from tidegate.edges.redis import Redis, as_json
 from tidegate.errors import Unavailable
+from tidegate.holding import SnapshotHolder
 from tidegate.readings import DemandReading, TierDemand
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot
 
 PERIOD_S: Final = 1.0

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from gateway.holding import Held, SnapshotHolder
 from gateway.tally import Tally
-from tidegate.rules.decision import Outcome, Question
+from tidegate.holding import Held, SnapshotHolder
+from tidegate.rules.outcome import Outcome, Question
 
 Clock = Callable[[], float]
 """Says what time it is, in seconds since the epoch."""
@@ -34,6 +34,4 @@ class Evaluator:
 
     def preview(self, held: Held, question: Question, now: float) -> Outcome:
         """Decide without counting: nobody asks for work yet."""
-        return held.decider.decide(
-            question.feature, question.user, question.tier, question.surface, now
-        )
+        return held.decider.answer(question, now)

@@ -10,9 +10,9 @@ from prometheus_client.registry import Collector
 
 from gateway.demand_meter import DemandPublisher
 from gateway.evaluate import Evaluator
-from gateway.follower import Follower
 from gateway.replies import Reply, Request, json_reply
 from gateway.tally import Tally
+from tidegate.edges.follower import Follower
 from tidegate.snapshot import INTENT, Snapshot, gate_part
 
 _PREFIX: Final = "tidegate_gateway_"

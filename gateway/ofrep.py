@@ -7,11 +7,11 @@ from typing import Final
 
 from gateway.admit import NOT_READY_RETRY_S
 from gateway.evaluate import Evaluator
-from gateway.holding import Held
 from gateway.questions import Malformed, read_object, require_texts, show, surface_of
 from gateway.replies import Reply, Request, encode, json_reply, retry_after
-from tidegate.rules.decision import Outcome, Question
+from tidegate.holding import Held
 from tidegate.rules.explain import rfc3339, shares_of
+from tidegate.rules.outcome import Outcome, Question
 from tidegate.rules.retry import come_back_in_s
 
 FLAGS_PATH: Final = "/ofrep/v1/evaluate/flags"
@@ -58,7 +58,7 @@ class OfrepHandler:
         if not held.is_ready:
             return _not_ready({})
         now = self._evaluator.now()
-        questions = [replace(asked, feature=key) for key in sorted(held.decider.features)]
+        questions = [replace(asked, feature=key) for key in held.decider.features]
         flags = [_flag(held, q, self._evaluator.preview(held, q, now), now) for q in questions]
         etag = _etag(held, asked, flags)
         if _matches(request.header(b"if-none-match"), etag):
@@ -78,7 +78,8 @@ def _read_context(body: bytes) -> Mapping[str, object]:
 
 
 def _known(key: str, held: Held) -> str:
-    if key not in held.decider.features:
+    intent = held.snapshot.intent
+    if intent is None or key not in intent.features:
         raise _Error(404, "FLAG_NOT_FOUND", f"no feature {show(key)} is published")
     return key
 
@@ -108,7 +109,7 @@ def _reason(held: Held, question: Question, outcome: Outcome, now: float) -> str
     intent = held.snapshot.intent
     if intent is not None and now > intent.expires_at:
         return "STALE"
-    shares = shares_of(held.decider, question.feature, question.tier, now)
+    shares = shares_of(held.decider, question, now)
     is_split = shares is not None and shares.told_users_apart(outcome.code)
     return "SPLIT" if is_split else "TARGETING_MATCH"
 

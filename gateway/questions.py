@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from pydantic_core import from_json
 
 from tidegate.errors import PlanError
-from tidegate.rules.decision import Question
+from tidegate.rules.outcome import Question
 
 DEFAULT_SURFACE: Final = "api"
 _TEXT: Final = "a non-empty string"

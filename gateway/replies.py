@@ -72,7 +72,17 @@ def encode(document: object) -> bytes:
 
 TITLES: Final[Mapping[str, str]] = {
     "not-exposed": "The feature is not open for this user yet",
+    "not-in-audience": "The feature is meant for others",
+    "prerequisite": "Another feature is needed first",
+    "layer-excluded": "Another feature of the same layer is in its place",
     "gate-shed": "Temporarily reduced capacity",
+    "quota-exceeded": "The quota is used up",
+    "rate-limited": "Too many requests in too short a time",
+    "signups-suspended": "Sign-ups are suspended",
+    "waitlisted": "There is a waitlist",
+    "killed": "The feature is closed by order",
+    "model-brownout": "The model is switched off for a while",
+    "model-retired": "The model is retired",
     "surface-closed": "The feature is not offered on this surface",
     "intent-stale": "The feature is closed until it is heard of again",
     "tier-unknown": "No such tier",

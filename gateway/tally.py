@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from tidegate.rules.decision import Code, Outcome
+from tidegate.rules.outcome import Code, Outcome
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.tally import Kind, Tally
 from tidegate.edges.outbox import Outbox
 from tidegate.errors import Unavailable
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 
 PERIOD_S: Final = 2.0
 _COUNTED: Final[Mapping[Code, str]] = {

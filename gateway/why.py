@@ -4,8 +4,8 @@ from gateway.admit import malformed, not_ready, opens_as_json
 from gateway.evaluate import Evaluator
 from gateway.questions import Malformed, read_query, read_question
 from gateway.replies import Reply, Request, json_reply
-from tidegate.rules.decision import Code, Question
 from tidegate.rules.explain import Explanation, explain
+from tidegate.rules.outcome import Code, Question
 
 _DIGITS = 6
 

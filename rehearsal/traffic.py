@@ -8,8 +8,9 @@ from typing import Final
 from tidegate.demand import Demand, rate_at
 from tidegate.edges.redis import as_json
 from tidegate.readings import DemandReading, TierDemand
-from tidegate.rules.decision import Decider, compile_snapshot
+from tidegate.rules.decision import Decider
 from tidegate.rules.exposure import FULL
+from tidegate.rules.outcome import Outcome
 from tidegate.snapshot import Snapshot
 
 _LOOKS_A_STEP: Final = 4
@@ -56,12 +57,16 @@ def shares(decider: Decider, feature: str, tier: str, now: float) -> Shares:
     """Return what the compiled snapshot does with a tier's users at `now`, on average.
 
     The places of a user under exposure and under shedding are independent, so that shares
-    multiply; `Decider.decide` on many users comes to the same.
+    multiply; `Decider.decide` on many users comes to the same. What only some attributes pass is
+    taken as passed: a trace knows tiers alone.
     """
-    table = decider.features.get(feature)
-    if table is None or now > table.closes_at or tier not in table.tiers:
+    intent = decider.snapshot.intent
+    described = None if intent is None else intent.features.get(feature)
+    if described is None:
         return NOBODY
-    rule = table.tiers[tier]
+    rule = decider.rule(feature, tier, described.surfaces[0])
+    if isinstance(rule, Outcome) or any(c.start <= now < c.end for c in rule.closures):
+        return NOBODY
     expired = now > rule.gate_expires_at
     ceiling = (rule.ceiling_after_expiry_below if expired else rule.ceiling_below) / FULL
     exposed = rule.exposed_below / FULL
@@ -84,7 +89,7 @@ class SimulatedGateway:
         self._demands = demands
         self._started_at = started_at
         self._snapshot = Snapshot()
-        self._decider = compile_snapshot(self._snapshot)
+        self._decider = Decider(self._snapshot)
         self._rates: dict[str, dict[str, TierDemand]] = {}
         self.counted: dict[tuple[str, str], Counted] = {}
         """By pool and tier."""
@@ -95,7 +100,7 @@ class SimulatedGateway:
             intent=snapshot.intent or self._snapshot.intent,
             gates={**self._snapshot.gates, **snapshot.gates},
         )
-        self._decider = compile_snapshot(self._snapshot)
+        self._decider = Decider(self._snapshot)
 
     def flow(self, now: float, step_s: float) -> dict[str, float]:
         """Decide the step that ends at `now`; returns the requests a second admitted to each pool.
@@ -106,13 +111,13 @@ class SimulatedGateway:
         began_at = now - step_s
         self._rates = self._zeros()
         for feature, demand in self._demands.items():
-            table = self._decider.features.get(feature)
-            if table is None:
+            described = self._snapshot.intent and self._snapshot.intent.features.get(feature)
+            if not described:
                 continue
             asked_rps = _mean_rps(demand, began_at - self._started_at, step_s)
             for tier, of_all in demand.tiers.items():
                 answered = shares(self._decider, feature, tier, began_at)
-                self._add(table.pool, tier, answered, asked_rps * of_all)
+                self._add(described.pool, tier, answered, asked_rps * of_all)
         for pool, tiers in self._rates.items():
             for tier, rates in tiers.items():
                 before = self.counted.get((pool, tier), Counted())

@@ -15,12 +15,12 @@ from pydantic import (
 )
 
 from scenarios.assertions import ALL
-from tidegate.catalogue import Name, Spec
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
 from tidegate.manifests import Manifest
 from tidegate.mistakes import describe, nearest
 from tidegate.quantities import AS_WRITTEN, Duration, Instant, Share
+from tidegate.spec import Name, Spec
 
 FOLDER: Final = Path(__file__).parent
 _PERCENT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")

@@ -1,17 +1,12 @@
 """What people write down once: tiers, models, pools, budgets and features."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tidegate.audience import AudienceSpec, LayerSlice
 from tidegate.quantities import (
     Duration,
     Instant,
@@ -20,22 +15,8 @@ from tidegate.quantities import (
     Share,
     format_duration,
 )
-
-Name = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
-        description="Lower-case letters, digits, dots and dashes, as Kubernetes names are.",
-    ),
-]
-
-
-class Spec(BaseModel):
-    """The base of all that people write: camelCase in files, unknown fields refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
+from tidegate.quotas import QuotaSpec
+from tidegate.spec import Name, Spec
 
 
 class TierSpec(Spec):
@@ -51,6 +32,43 @@ class ModelSpec(Spec):
     """A model and the engine that serves it, which says how its metrics are named."""
 
     engine: Literal["vllm"] = Field(default="vllm", description="How its metrics are named.")
+    aliases: tuple[Name, ...] = Field(default=(), description="Other names that callers use.")
+    retirement: "RetirementSpec | None" = Field(default=None, description="Once it is announced.")
+
+
+class Window(Spec):
+    """A stretch of time in which a retiring model is switched off, so that its users notice."""
+
+    start: Instant
+    end: Instant
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(
+                f"expected an end after the start, which is {self.start.isoformat()}. "
+                "Write the later instant as end"
+            )
+        return self
+
+
+class RetirementSpec(Spec):
+    """How a model goes: announced, browned out, and gone at the sunset."""
+
+    deprecated_at: Instant = Field(description="From then on answers say that it will go.")
+    sunset_at: Instant = Field(description="From then on it is refused.")
+    successor: Name = Field(description="The Model to use instead.")
+    brownouts: tuple[Window, ...] = Field(default=(), description="Refused in these before.")
+    link: str | None = Field(default=None, description="A page that says more.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.sunset_at < self.deprecated_at:
+            raise ValueError(
+                "expected a sunsetAt no earlier than deprecatedAt, which is "
+                f"{self.deprecated_at.isoformat()}. Swap the two"
+            )
+        return self
 
 
 class ColdStart(Spec):
@@ -153,4 +171,19 @@ class FeatureSpec(Spec):
     surfaces: tuple[Name, ...] = Field(default=("api",), min_length=1)
     on_stale: Literal["keep", "close"] = Field(
         default="keep", description="What a gateway does when it has heard nothing for too long."
+    )
+    audience: AudienceSpec | None = Field(
+        default=None, description="Who it is meant for; by default everybody."
+    )
+    invited: tuple[str, ...] = Field(
+        default=(), description="Users who are in whatever the audience and the exposure."
+    )
+    requires: tuple[Name, ...] = Field(
+        default=(), description="Features that a user must be exposed to as well."
+    )
+    layer: LayerSlice | None = Field(
+        default=None, description="A part of a layer; features in other parts are excluded."
+    )
+    quotas: Mapping[Name, tuple[QuotaSpec, ...]] = Field(
+        default_factory=dict, description="By tier: how much one user may use."
     )

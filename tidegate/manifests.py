@@ -6,13 +6,14 @@ from typing import Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, Name, PoolSpec, Spec, TierSpec
+from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
 from tidegate.mistakes import describe, nearest, shown
 from tidegate.plans import RolloutSpec, StageSpec, stage_mistakes
 from tidegate.quantities import AS_WRITTEN
 from tidegate.references import Written, dangling_names, shared_ranks, unreachable_reserves
+from tidegate.spec import Name, Spec
 
 API_VERSION: Final = "tidegate.dev/v1"
 

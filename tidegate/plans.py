@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tidegate.catalogue import Name, Spec
 from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
+from tidegate.spec import Name, Spec
 
 
 class CheckSpec(Spec):

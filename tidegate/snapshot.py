@@ -7,6 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tidegate.audience import AudienceSpec, LayerSlice
+from tidegate.quotas import QuotaSpec
+
 INTENT = "intent"
 """The name of the part that the publisher writes."""
 
@@ -14,6 +17,11 @@ INTENT = "intent"
 def gate_part(pool: str) -> str:
     """Name the part that holds this pool's gate."""
     return f"gate/{pool}"
+
+
+def kill_part(feature: str) -> str:
+    """Name the part that holds the order to close this feature."""
+    return f"kill/{feature}"
 
 
 class _Part(BaseModel):
@@ -34,6 +42,28 @@ class DateRange(_Part):
     p90: datetime
 
 
+class Signups(_Part):
+    """Whether those outside may come in, apart from what those inside may do."""
+
+    state: Literal["open", "suspended"] = "open"
+    cohorts: tuple[str, ...] = ()
+    """While suspended: cohorts that may come in all the same, as sign-ups reopen."""
+    share: float = 0.0
+    """While suspended: the share of all who ask that may come in all the same, 0 to 1."""
+    reason: str = ""
+
+
+class ModelIntent(_Part):
+    """A model's other names, and how it goes; times are seconds since the epoch."""
+
+    aliases: tuple[str, ...] = ()
+    deprecated_at: float | None = None
+    sunset_at: float | None = None
+    successor: str | None = None
+    brownouts: tuple[tuple[float, float], ...] = ()
+    link: str | None = None
+
+
 class FeatureIntent(_Part):
     """Who a feature is exposed to, and what is known of when the others follow."""
 
@@ -47,6 +77,13 @@ class FeatureIntent(_Part):
     """For the same tiers: what the stage waits for, in words."""
     held_because: str | None = None
     on_stale: Literal["keep", "close"] = "keep"
+    audience: AudienceSpec | None = None
+    invited: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    layer: LayerSlice | None = None
+    quotas: Mapping[str, tuple[QuotaSpec, ...]] = Field(default_factory=dict)
+    """By tier; a tier not named has none."""
+    signups: Signups = Signups()
 
 
 class PoolIntent(_Part):
@@ -83,6 +120,7 @@ class IntentPart(_Part):
     tiers: Mapping[str, TierPolicy]
     features: Mapping[str, FeatureIntent]
     pools: Mapping[str, PoolIntent]
+    models: Mapping[str, ModelIntent] = Field(default_factory=dict)
 
 
 class GateState(StrEnum):
@@ -115,6 +153,20 @@ class GatePart(_Part):
     safe_share: float
 
 
+class KillPart(_Part):
+    """A person's order to close a feature, which only ever narrows; times as in a gate's part."""
+
+    feature: str
+    version: int
+    issued_at: float
+    expires_at: float
+    """Until when it holds."""
+    tiers: tuple[str, ...] | None = None
+    """Whom it closes the feature for; None for all."""
+    by: str
+    reason: str
+
+
 class Snapshot(BaseModel):
     """Everything a decision needs, as last heard."""
 
@@ -122,10 +174,13 @@ class Snapshot(BaseModel):
 
     intent: IntentPart | None = None
     gates: Mapping[str, GatePart] = Field(default_factory=dict)
+    kills: Mapping[str, KillPart] = Field(default_factory=dict)
+    """By feature."""
 
     def versions(self) -> dict[str, int]:
         """Return the version held of each part."""
         held = {gate_part(pool): gate.version for pool, gate in self.gates.items()}
+        held |= {kill_part(feature): kill.version for feature, kill in self.kills.items()}
         if self.intent is not None:
             held[INTENT] = self.intent.version
         return held

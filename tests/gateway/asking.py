@@ -8,14 +8,14 @@ from typing import Any
 
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
-from gateway.follower import Follower
 from gateway.health import HealthHandler
-from gateway.holding import SnapshotHolder
 from gateway.routes import build_app
-from gateway.stored import SnapshotFile
 from gateway.tally import Tally
 from tests.tidegate.snapshots import NOW
+from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
+from tidegate.edges.stored import SnapshotFile
+from tidegate.holding import SnapshotHolder
 from tidegate.snapshot import Snapshot
 
 NOBODY = "redis://127.0.0.1:1/0"

@@ -7,7 +7,7 @@ import pytest
 from gateway.replies import PROBLEM_BASE, TITLES
 from tests.gateway.asking import Asked
 from tests.tidegate.snapshots import NOW, OPENS, feature, gate, intent, snapshot
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 from tidegate.snapshot import FeatureIntent, Snapshot
 
 SHED = snapshot(intent(), gate({"free": 0.0}))

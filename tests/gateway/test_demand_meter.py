@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from gateway.demand_meter import PERIOD_S, DemandMeter, DemandPublisher
-from gateway.holding import SnapshotHolder
 from gateway.tally import Tally
 from tests.gateway.asking import NOBODY
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
 from tidegate.edges.redis import Redis, as_json
+from tidegate.holding import SnapshotHolder
 from tidegate.readings import DemandReading
-from tidegate.rules.decision import Code, Outcome
+from tidegate.rules.outcome import Code, Outcome
 from tidegate.snapshot import GatePart, Snapshot
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.replies import TITLES
 from tests.gateway.asking import Asked
 from tests.tidegate.snapshots import snapshot
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 
 ADA = {"context": {"targetingKey": "ada", "tier": "free"}}
 DOCS = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()

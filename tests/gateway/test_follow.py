@@ -12,12 +12,12 @@ import pytest
 from redis import asyncio as redis_asyncio
 
 from embedded.redis import RedisServer, RedisSource, find_redis
-from gateway.stored import SnapshotFile
 from tests.debian import needs_package
 from tests.gateway.running import RunningGateway, running_gateway, version_now
 from tests.real_redis import RealRedis, real_redis
 from tests.tidegate.snapshots import feature, gate, intent
 from tidegate.edges.redis import Redis
+from tidegate.edges.stored import SnapshotFile
 from tidegate.readings import DemandReading
 from tidegate.snapshot import GatePart, IntentPart
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.holding import SnapshotHolder
-from gateway.stored import SnapshotFile
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
+from tidegate.edges.stored import SnapshotFile
+from tidegate.holding import SnapshotHolder
 from tidegate.snapshot import Snapshot
 
 parts = st.builds(

@@ -14,7 +14,7 @@ from tests.controllers.published import told
 from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from tidegate.cli.main import EXIT_CODES, app
 from tidegate.documents import read_documents
 from tidegate.edges import redis as redis_edge
 from tidegate.manifests import Manifests, parse_manifests
-from tidegate.rules.decision import Code
+from tidegate.rules.outcome import Code
 from tidegate.settings import Settings, variable
 
 DOCUMENTS: Final = texts("*.md", ":!tests")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rehearsal.traffic import NOBODY, Counted, SimulatedGateway, shares
 from tests.tidegate.snapshots import NOW, feature, gate, instants, intent, snapshot, snapshots
 from tidegate.demand import Demand, Launch
-from tidegate.rules.decision import Code, compile_snapshot
+from tidegate.rules.decision import Decider
+from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot, gate_part
 
 USERS = [f"user-{number}" for number in range(3000)]
@@ -29,7 +30,7 @@ def test_shares_come_to_the_same_as_deciding_for_many_users(
 ) -> None:
     assert held.intent is not None
     tier = data.draw(st.sampled_from(sorted(held.intent.tiers)))
-    decider = compile_snapshot(held)
+    decider = Decider(held)
     codes = [decider.decide("image", user, tier, "api", now).code for user in USERS]
     answered = shares(decider, "image", tier, now)
     for share, code in (
@@ -46,7 +47,7 @@ def test_every_request_is_answered_once_unless_the_feature_is_closed(
     held: Snapshot, now: float
 ) -> None:
     assert held.intent is not None
-    decider = compile_snapshot(held)
+    decider = Decider(held)
     for tier in held.intent.tiers:
         answered = shares(decider, "image", tier, now)
         if answered != NOBODY:
@@ -55,7 +56,7 @@ def test_every_request_is_answered_once_unless_the_feature_is_closed(
 
 
 def test_a_feature_or_tier_that_nobody_published_counts_for_nobody() -> None:
-    decider = compile_snapshot(snapshot())
+    decider = Decider(snapshot())
     assert shares(decider, "video", "pro", NOW) == NOBODY
     assert shares(decider, "image", "team", NOW) == NOBODY
 

@@ -21,16 +21,17 @@ from tests.tidegate.snapshots import (
     tier_policies,
     users,
 )
-from tidegate.rules.decision import SHED_ROTATION_S, Code, Outcome, compile_snapshot, shed_salt
+from tidegate.rules.decision import SHED_ROTATION_S, Decider, shed_salt
 from tidegate.rules.exposure import place, threshold
 from tidegate.rules.gate import derive_ceilings
+from tidegate.rules.outcome import Code, Outcome
 from tidegate.snapshot import Snapshot
 
 
 def decide(
     given_snapshot: Snapshot, tier: str = "free", *, user: str = "ada", now: float = NOW
 ) -> Outcome:
-    return compile_snapshot(given_snapshot).decide("image", user, tier, "api", now)
+    return Decider(given_snapshot).decide("image", user, tier, "api", now)
 
 
 def with_exposure(given_snapshot: Snapshot, exposure: dict[str, float]) -> Snapshot:
@@ -43,7 +44,7 @@ def with_exposure(given_snapshot: Snapshot, exposure: dict[str, float]) -> Snaps
 
 
 def users_let_in(given_snapshot: Snapshot, *, now: float = NOW) -> set[str]:
-    decider = compile_snapshot(given_snapshot)
+    decider = Decider(given_snapshot)
     names = [f"user-{n}" for n in range(500)]
     return {n for n in names if decider.decide("image", n, "free", "api", now).allowed}
 
@@ -66,7 +67,7 @@ def test_an_exposed_user_behind_an_open_gate_is_allowed() -> None:
 
 
 def test_each_refusal_has_its_own_code() -> None:
-    decider = compile_snapshot(snapshot(intent({"image": feature(exposure={"pro": 1.0})})))
+    decider = Decider(snapshot(intent({"image": feature(exposure={"pro": 1.0})})))
     codes = {
         "unknown": decider.decide("video", "ada", "pro", "api", NOW).code,
         "surface": decider.decide("image", "ada", "pro", "phone", NOW).code,
@@ -109,7 +110,7 @@ def test_nothing_is_known_before_intent_was_heard() -> None:
 
 
 def test_an_outcome_is_made_once_for_a_snapshot() -> None:
-    decider = compile_snapshot(snapshot())
+    decider = Decider(snapshot())
     one = decider.decide("image", "ada", "free", "api", NOW)
     assert decider.decide("image", "grace", "free", "api", NOW) is one
 
@@ -169,7 +170,7 @@ def test_expiry_of_the_gate_only_narrows(given_snapshot: Snapshot, user: str, no
 def test_deciding_never_fails(
     given_snapshot: Snapshot, name: str, user: str, tier: str, surface: str, now: float
 ) -> None:
-    decider = compile_snapshot(given_snapshot)
+    decider = Decider(given_snapshot)
     for asked in (name, "image"):
         for by in (tier, *(given_snapshot.intent or intent()).tiers):
             for where in (surface, "api"):
@@ -238,7 +239,7 @@ def test_who_is_shed_stays_the_same_within_an_hour(ceiling: float, hour: int) ->
     begun = hour * SHED_ROTATION_S
     ended = begun + SHED_ROTATION_S - 0.001
     shut = snapshot(intent(), gate({"free": ceiling}, expires_at=ended))
-    decider = compile_snapshot(shut)
+    decider = Decider(shut)
     for user in ("ada", "grace", "joan"):
         first = decider.decide("image", user, "free", "api", begun)
         assert decider.decide("image", user, "free", "api", ended) == first
@@ -253,7 +254,7 @@ def test_who_is_shed_changes_with_the_hour() -> None:
 
 def test_pools_and_tiers_that_the_catalogue_lacks_do_not_stop_the_others() -> None:
     lost = intent({"image": feature(), "video": feature(pool="gone")}, tiers=TIERS)
-    decider = compile_snapshot(snapshot(lost))
+    decider = Decider(snapshot(lost))
     assert decider.decide("image", "ada", "pro", "api", NOW).allowed
     assert decider.decide("video", "ada", "pro", "api", NOW).allowed
 

@@ -14,15 +14,16 @@ from tests.tidegate.snapshots import (
     texts,
     users,
 )
-from tidegate.rules.decision import Code, Question, compile_snapshot
+from tidegate.rules.decision import Decider
 from tidegate.rules.explain import Explanation, explain, shares_of
+from tidegate.rules.outcome import Code, Question
 from tidegate.snapshot import Snapshot
 
 ASKED = Question("image", "ada", "free", "api")
 
 
 def why(given_snapshot: Snapshot, asked: Question = ASKED, *, now: float = NOW) -> Explanation:
-    return explain(given_snapshot, compile_snapshot(given_snapshot), asked, now)
+    return explain(given_snapshot, Decider(given_snapshot), asked, now)
 
 
 def test_a_refusal_by_the_gate_names_the_tier_that_would_do_and_the_ceiling_needed() -> None:
@@ -82,7 +83,7 @@ def test_after_expiry_the_ceiling_in_force_is_shown() -> None:
 def test_an_explanation_never_fails_and_agrees_with_the_decision(
     given_snapshot: Snapshot, user: str, surface: str, now: float
 ) -> None:
-    decider = compile_snapshot(given_snapshot)
+    decider = Decider(given_snapshot)
     for tier in ("nobody", *(given_snapshot.intent or intent()).tiers):
         for where in ("api", surface):
             asked = Question("image", user, tier, where)
@@ -95,10 +96,11 @@ def test_an_explanation_never_fails_and_agrees_with_the_decision(
 def test_place_and_shares_explain_the_outcome(
     given_snapshot: Snapshot, user: str, now: float
 ) -> None:
-    decider = compile_snapshot(given_snapshot)
+    decider = Decider(given_snapshot)
     for tier in (given_snapshot.intent or intent()).tiers:
-        explained = explain(given_snapshot, decider, Question("image", user, tier, "api"), now)
-        shares = shares_of(decider, "image", tier, now)
+        asked = Question("image", user, tier, "api")
+        explained = explain(given_snapshot, decider, asked, now)
+        shares = shares_of(decider, asked, now)
         assert explained.shares == shares
         assert shares is not None
         assert explained.place is not None

@@ -71,7 +71,7 @@ class Redis:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._redis = redis_asyncio.Redis.from_url(
+        self.commands = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
             # Bytes that are no text must not make a whole page unreadable.
@@ -89,23 +89,23 @@ class Redis:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()
+        await self.commands.aclose()
 
     async def ping(self) -> None:
         """Raise Unavailable, with one clear line, when nobody answers."""
-        await self._call(self._redis.ping())
+        await self.call(self.commands.ping())
 
     async def publish(self, part: IntentPart | GatePart) -> bool:
         """Write a snapshot part; False when a version at least as new is there already."""
         name = INTENT if isinstance(part, IntentPart) else gate_part(part.pool)
-        written = await self._call(
-            self._redis.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
+        written = await self.call(
+            self.commands.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
         )
         return written == 1
 
     async def snapshot(self) -> Snapshot:
         """Read every part; what is lost or unreadable is left out."""
-        held = cast("Mapping[str, str]", await self._call(self._redis.hgetall(_PARTS)))
+        held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_PARTS)))
         intent: IntentPart | None = None
         gates: dict[str, GatePart] = {}
         for name, text in held.items():
@@ -127,11 +127,11 @@ class Redis:
                 field = f"node/{reading.node}"
             case DemandReading():
                 field = f"gateway/{reading.gateway}"
-        await self._call(self._redis.hset(_READINGS, field, reading.model_dump_json()))
+        await self.call(self.commands.hset(_READINGS, field, reading.model_dump_json()))
 
     async def readings(self) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
         """Return the last reading of every node and every gateway, however old."""
-        held = cast("Mapping[str, str]", await self._call(self._redis.hgetall(_READINGS)))
+        held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_READINGS)))
         nodes: list[NodeReading] = []
         gateways: list[DemandReading] = []
         for field, body in sorted(held.items()):
@@ -146,16 +146,16 @@ class Redis:
 
     async def forget_reading(self, field: str) -> None:
         """Drop what a node or gateway that is gone for good last read."""
-        await self._call(self._redis.hdel(_READINGS, field))
+        await self.call(self.commands.hdel(_READINGS, field))
 
     async def append(self, events: Sequence[Event]) -> None:
         """Append events to the stream, in order."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self.commands.pipeline(transaction=False)
         for event in events:
             pipeline.xadd(
                 _EVENTS, {"event": event.model_dump_json()}, maxlen=_EVENTS_KEPT, approximate=True
             )
-        await self._call(pipeline.execute())
+        await self.call(pipeline.execute())
 
     async def events(self, *, after: str, wait_s: float = 0.0) -> Heard:
         """Read at most 500 entries behind a stream id ("0" for all), waiting `wait_s` for one.
@@ -164,7 +164,7 @@ class Redis:
         whoever can write to the stream must not be able to stop those who read it.
         """
         block_ms = int(min(wait_s, _DEADLINE_S * 0.75) * 1000) or None
-        found = await self._call(self._redis.xread({_EVENTS: after}, count=500, block=block_ms))
+        found = await self.call(self.commands.xread({_EVENTS: after}, count=500, block=block_ms))
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", found or [])
         entries = [entry for _, page in streams for entry in page]
         events: list[Event] = []
@@ -179,33 +179,34 @@ class Redis:
 
     async def last_stream_id(self) -> str | None:
         """Return the id of the stream's last entry; None when it has none, as after a loss."""
-        found = await self._call(self._redis.xrevrange(_EVENTS, count=1))
+        found = await self.call(self.commands.xrevrange(_EVENTS, count=1))
         entries = cast("list[tuple[str, dict[str, str]]]", found)
         return entries[0][0] if entries else None
 
     async def acknowledge(self, recorded: Mapping[str, int]) -> None:
         """Tell producers up to which sequence, without a gap, their events are recorded."""
         if recorded:
-            await self._call(
-                self._redis.hset(_ACKED, mapping={k: str(v) for k, v in recorded.items()})
+            await self.call(
+                self.commands.hset(_ACKED, mapping={k: str(v) for k, v in recorded.items()})
             )
 
     async def acknowledged(self, source: str) -> int | None:
         """Return up to which sequence a source's events are recorded; None when unknown."""
-        text = await self._call(self._redis.hget(_ACKED, source))
+        text = await self.call(self.commands.hget(_ACKED, source))
         return None if text is None else int(cast("str", text))
 
     @asynccontextmanager
     async def part_changes(self) -> AsyncIterator[PartChanges]:
         """Subscribe to the names of parts as they change."""
-        subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        subscription = self.commands.pubsub(ignore_subscribe_messages=True)
         try:
-            await self._call(subscription.subscribe(_PARTS))
+            await self.call(subscription.subscribe(_PARTS))
             yield PartChanges(subscription)
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
 
-    async def _call(self, pending: object) -> object:
+    async def call(self, pending: object) -> object:
+        """Await a command of `commands`; raises Unavailable past the deadline."""
         try:
             return await cast("Awaitable[object]", pending)
         except _LOST as error:

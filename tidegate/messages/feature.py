@@ -4,7 +4,7 @@ from pydantic import AwareDatetime, Field
 
 from tidegate.catalogue import FeatureSpec
 from tidegate.messages.common import Act, Message, OutboxState, State
-from tidegate.snapshot import DateRange
+from tidegate.snapshot import DateRange, Signups
 
 HISTORY_KEPT = 100
 
@@ -66,6 +66,7 @@ class FeatureState(State):
     notes: dict[str, WaitingNote] = Field(default_factory=dict)
     """By tier."""
     hold: Hold | None = None
+    signups: Signups = Signups()
     orders_done: dict[str, dict[str, float]] = Field(default_factory=dict)
     """What each order found before it, so that it is answered alike when it comes again."""
     history: list[Transition] = Field(default_factory=list)

@@ -1,252 +1,169 @@
-"""May this user use this now? One snapshot compiled into tables, one look-up a request."""
+"""May this user use this now? One look-up and one hash a request, whatever the snapshot holds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from tidegate.quantities import format_share
-from tidegate.rules.exposure import FULL, place, threshold
-from tidegate.snapshot import DateRange, FeatureIntent, GatePart, IntentPart, PoolIntent, Snapshot
+from xxhash import xxh3_64_intdigest
+
+from tidegate.rules.audience import cohorts_of
+from tidegate.rules.exposure import FULL, as_bytes, place
+from tidegate.rules.outcome import NOTHING_SAID, Asks, Attributes, Code, Outcome, Question
+from tidegate.rules.tables import Conditions, Entry, Rule, compile_rule
+from tidegate.snapshot import Snapshot
 
 SHED_ROTATION_S: Final = 3600.0
 """Who is shed inside a tier changes hourly, so that it is not always the same users."""
 
 
-class Code(StrEnum):
-    """Why, for machines; stable, and counted apart."""
-
-    ALLOWED = "allowed"
-    NOT_EXPOSED = "not-exposed"
-    GATE_SHED = "gate-shed"
-    SURFACE_CLOSED = "surface-closed"
-    FEATURE_UNKNOWN = "feature-unknown"
-    TIER_UNKNOWN = "tier-unknown"
-    INTENT_STALE = "intent-stale"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Who wants to use what, and where."""
-
-    feature: str
-    user: str
-    tier: str
-    surface: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """An answer with its reason; interned, so a snapshot makes each once."""
-
-    allowed: bool
-    code: Code
-    reason: str
-    feature: str
-    tier: str
-    pool: str | None
-    version: int
-    opens: DateRange | None = None
-    retry_after_s: float | None = None
-    """When to come back, before jitter; None where coming back soon does not help."""
-
-
-@dataclass(frozen=True, slots=True)
-class _TierTable:
-    """All a request of one tier needs; thresholds compare with 64-bit hashes."""
-
-    exposed_below: int
-    ceiling_below: int
-    ceiling_after_expiry_below: int
-    gate_expires_at: float
-    allowed: Outcome
-    not_exposed: Outcome
-    shed: Outcome
-    shed_after_expiry: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _FeatureTable:
-    pool: str
-    surfaces: frozenset[str]
-    closes_at: float
-    tiers: Mapping[str, _TierTable]
-    surface_closed: Outcome
-    stale: Outcome
-    tier_unknown: Outcome
-
-
-@dataclass(frozen=True, slots=True)
 class Decider:
-    """A compiled snapshot; build it with `compile_snapshot`."""
+    """A snapshot made ready for questions.
 
-    features: Mapping[str, _FeatureTable]
-    version: int
+    A rule is compiled when it is first asked for, so that a new snapshot costs nothing by itself;
+    only what the snapshot names is kept, so that no caller can make it grow.
+    """
 
-    def decide(self, feature: str, user: str, tier: str, surface: str, now: float) -> Outcome:
+    __slots__ = ("_rules", "snapshot", "version")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.version = max(snapshot.versions().values(), default=0)
+        self._rules: dict[tuple[str, str, str], Rule] = {}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of all features, sorted."""
+        intent = self.snapshot.intent
+        return () if intent is None else tuple(sorted(intent.features))
+
+    def decide(
+        self,
+        feature: str,
+        user: str,
+        tier: str,
+        surface: str,
+        now: float,
+        attributes: Attributes = NOTHING_SAID,
+    ) -> Outcome:
         """Answer whether this user may use this feature now (`now` in seconds since the epoch)."""
-        table = self.features.get(feature)
-        if table is None:
-            return _unknown_feature(feature, tier, self.version)
-        if surface not in table.surfaces:
-            return table.surface_closed
-        if now > table.closes_at:
-            return table.stale
-        rule = table.tiers.get(tier)
+        rule = self._rules.get((feature, tier, surface))
         if rule is None:
-            return table.tier_unknown
-        if place(feature, user) >= rule.exposed_below:
+            compiled = self.rule(feature, tier, surface)
+            if isinstance(compiled, Outcome):
+                return compiled
+            rule = compiled
+        for closure in rule.closures:
+            if closure.start <= now < closure.end:
+                return closure.outcome
+        try:
+            hashed = xxh3_64_intdigest(rule.salt + user.encode())
+        except UnicodeEncodeError:
+            hashed = xxh3_64_intdigest(rule.salt + as_bytes(user))
+        if rule.conditions is not None:
+            asked = Question(feature, user, tier, surface, attributes)
+            refusal = self._unmet(rule, rule.conditions, asked, hashed, (feature,))
+            if refusal is not None:
+                return refusal
+        elif hashed >= rule.exposed_below:
             return rule.not_exposed
         expired = now > rule.gate_expires_at
         ceiling = rule.ceiling_after_expiry_below if expired else rule.ceiling_below
-        if ceiling < FULL and place(shed_salt(table.pool, now), user) >= ceiling:
+        if ceiling < FULL and place(shed_salt(rule.pool, now), user) >= ceiling:
             return rule.shed_after_expiry if expired else rule.shed
         return rule.allowed
+
+    def decide_signup(self, asked: Question, now: float) -> Outcome:
+        """Answer whether somebody outside may come in now.
+
+        Whoever could not use the feature once inside cannot sign up for it. Sign-ups close where
+        nothing is heard any more, for every tier, and wait where the gate would shed.
+        """
+        used = self.decide(
+            asked.feature, asked.user, asked.tier, asked.surface, now, asked.attributes
+        )
+        rule = self.rule(asked.feature, asked.tier, asked.surface)
+        if isinstance(rule, Outcome) or used not in (
+            rule.allowed,
+            rule.shed,
+            rule.shed_after_expiry,
+        ):
+            return used
+        entry = rule.entry
+        if now > entry.intent_known_until or now > entry.gate_known_until:
+            return entry.closed
+        if entry.signups.state == "suspended" and not _is_let_in_again(entry, asked):
+            return entry.suspended
+        return rule.allowed if used.allowed else entry.waitlisted
+
+    def answer(self, asked: Question, now: float, *, is_passed: bool = False) -> Outcome:
+        """Answer a question of either kind.
+
+        `is_passed` says that a session pass was shown: a session once let in is not shed.
+        """
+        if asked.asks is Asks.SIGNUP:
+            return self.decide_signup(asked, now)
+        outcome = self.decide(
+            asked.feature, asked.user, asked.tier, asked.surface, now, asked.attributes
+        )
+        if is_passed and outcome.code is Code.GATE_SHED:
+            rule = self.rule(asked.feature, asked.tier, asked.surface)
+            return rule.allowed if isinstance(rule, Rule) else outcome
+        return outcome
+
+    def rule(self, feature: str, tier: str, surface: str) -> Rule | Outcome:
+        """Return what decides; where nothing can, the refusal that says why."""
+        key = (feature, tier, surface)
+        rule = self._rules.get(key)
+        if rule is not None:
+            return rule
+        compiled = compile_rule(self.snapshot, feature, tier, surface)
+        if isinstance(compiled, Rule):
+            self._rules[key] = compiled
+        return compiled
+
+    def _unmet(
+        self,
+        rule: Rule,
+        conditions: Conditions,
+        asked: Question,
+        hashed: int,
+        above: tuple[str, ...],
+    ) -> Outcome | None:
+        """Return the refusal of a user who is not exposed; None for one who is."""
+        for required in conditions.requires:
+            if not self._is_exposed(required, asked, above):
+                return conditions.prerequisite
+        if asked.user in conditions.invited:
+            return None
+        for passes in conditions.audience:
+            if not passes(asked.attributes):
+                return conditions.not_in_audience
+        if conditions.layer_salt:
+            hashed_in_layer = xxh3_64_intdigest(conditions.layer_salt + as_bytes(asked.user))
+            if not conditions.layer_from <= hashed_in_layer < conditions.layer_below:
+                return conditions.layer_excluded
+        return None if hashed < rule.exposed_below else rule.not_exposed
+
+    def _is_exposed(self, feature: str, asked: Question, above: tuple[str, ...]) -> bool:
+        """Say whether the user is exposed to a prerequisite, on whatever surface it is offered."""
+        intent = self.snapshot.intent
+        described = None if intent is None else intent.features.get(feature)
+        # Cycles are refused on load; a published one lets nobody in rather than never end.
+        if described is None or feature in above or not described.surfaces:
+            return False
+        rule = self.rule(feature, asked.tier, described.surfaces[0])
+        if isinstance(rule, Outcome):
+            return False
+        hashed = xxh3_64_intdigest(rule.salt + as_bytes(asked.user))
+        if rule.conditions is None:
+            return hashed < rule.exposed_below
+        return self._unmet(rule, rule.conditions, asked, hashed, (*above, feature)) is None
+
+
+def _is_let_in_again(entry: Entry, asked: Question) -> bool:
+    if not cohorts_of(asked.attributes).isdisjoint(entry.signups.cohorts):
+        return True
+    return xxh3_64_intdigest(entry.salt + as_bytes(asked.user)) < entry.reopened_below
 
 
 def shed_salt(pool: str, now: float) -> str:
     """Return the salt that orders a pool's users for shedding in the current hour."""
     return f"{pool}@{int(now // SHED_ROTATION_S)}"
-
-
-def compile_snapshot(snapshot: Snapshot) -> Decider:
-    """Turn a snapshot into tables of interned outcomes, so that a request only compares."""
-    intent = snapshot.intent
-    if intent is None:
-        return Decider(features={}, version=0)
-    version = max(snapshot.versions().values())
-    features = {
-        name: _compile_feature(name, intent, snapshot.gates.get(feature.pool), version)
-        for name, feature in intent.features.items()
-    }
-    return Decider(features=features, version=version)
-
-
-def _compile_feature(
-    name: str, intent: IntentPart, gate: GatePart | None, version: int
-) -> _FeatureTable:
-    feature = intent.features[name]
-    pool = intent.pools.get(feature.pool)
-
-    def refusal(code: Code, reason: str) -> Outcome:
-        return Outcome(False, code, reason, name, "", feature.pool, version)  # noqa: FBT003
-
-    return _FeatureTable(
-        pool=feature.pool,
-        surfaces=frozenset(feature.surfaces),
-        closes_at=intent.expires_at if feature.on_stale == "close" else float("inf"),
-        tiers={
-            tier: _compile_tier(
-                _Subject(name, feature, tier, version),
-                _gate_rule(feature.pool, tier, gate, pool) if policy.gated else _NEVER_GATED,
-            )
-            for tier, policy in intent.tiers.items()
-        },
-        surface_closed=refusal(
-            Code.SURFACE_CLOSED, f"{name} is offered on {', '.join(feature.surfaces)} only"
-        ),
-        stale=refusal(
-            Code.INTENT_STALE, f"{name} closes when nothing has been heard of it for too long"
-        ),
-        tier_unknown=refusal(Code.TIER_UNKNOWN, "no such tier in the catalogue"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    name: str
-    feature: FeatureIntent
-    tier: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class _GateRule:
-    """What a pool's gate means for one tier, before and after nothing is heard of it."""
-
-    ceiling: float
-    ceiling_after_expiry: float
-    expires_at: float
-    reason: str
-    reason_after_expiry: str
-    retry_after_s: float | None
-
-
-_NEVER_GATED: Final = _GateRule(1.0, 1.0, float("inf"), "", "", None)
-
-
-def _gate_rule(
-    pool_name: str, tier: str, gate: GatePart | None, pool: PoolIntent | None
-) -> _GateRule:
-    if gate is not None:
-        ceiling = gate.ceilings.get(tier, 1.0)
-        return _GateRule(
-            ceiling=ceiling,
-            ceiling_after_expiry=min(ceiling, gate.safe_share),
-            expires_at=gate.expires_at,
-            reason=f"pool {pool_name} is {gate.state}: {gate.reason}",
-            reason_after_expiry=_unheard(pool_name, tier, min(ceiling, gate.safe_share)),
-            retry_after_s=gate.retry_after_s,
-        )
-    # A gate never heard of is not an open one: its tiers begin at the safe share.
-    safe = 1.0 if pool is None else pool.safe_share
-    retry_after_s = None if pool is None else pool.actuation_lag_s
-    reason = _unheard(pool_name, tier, safe)
-    return _GateRule(safe, safe, float("inf"), reason, reason, retry_after_s)
-
-
-def _unheard(pool_name: str, tier: str, share: float) -> str:
-    reach = f"{tier} is let in up to {format_share(share)}"
-    return f"pool {pool_name}: nothing is heard of its gate; {reach}"
-
-
-def _compile_tier(subject: _Subject, gate: _GateRule) -> _TierTable:
-    name, feature, tier = subject.name, subject.feature, subject.tier
-    share = feature.exposure.get(tier, 0.0)
-    opens = feature.opens.get(tier)
-
-    def outcome(code: Code, reason: str, retry_s: float | None = None) -> Outcome:
-        return Outcome(
-            allowed=code is Code.ALLOWED,
-            code=code,
-            reason=reason,
-            feature=name,
-            tier=tier,
-            pool=feature.pool,
-            version=subject.version,
-            retry_after_s=retry_s,
-            opens=opens if code is Code.NOT_EXPOSED else None,
-        )
-
-    return _TierTable(
-        exposed_below=threshold(share),
-        ceiling_below=threshold(gate.ceiling),
-        ceiling_after_expiry_below=threshold(gate.ceiling_after_expiry),
-        gate_expires_at=gate.expires_at,
-        allowed=outcome(Code.ALLOWED, f"{name} is open for {tier}"),
-        not_exposed=outcome(Code.NOT_EXPOSED, _why_not_exposed(name, feature, tier, share)),
-        shed=outcome(Code.GATE_SHED, gate.reason, gate.retry_after_s),
-        shed_after_expiry=outcome(Code.GATE_SHED, gate.reason_after_expiry, gate.retry_after_s),
-    )
-
-
-def _why_not_exposed(name: str, feature: FeatureIntent, tier: str, share: float) -> str:
-    if feature.held_because is not None:
-        return f"{name} is on hold: {feature.held_because}"
-    reach = (
-        f"is open for {format_share(share)} of {tier}" if share else f"is not open for {tier} yet"
-    )
-    waits_for = feature.waits_for.get(tier)
-    return f"{name} {reach}" + (f"; it waits for {waits_for}" if waits_for else "")
-
-
-def _unknown_feature(feature: str, tier: str, version: int) -> Outcome:
-    return Outcome(
-        allowed=False,
-        code=Code.FEATURE_UNKNOWN,
-        reason=f'no feature "{feature}" is published',
-        feature=feature,
-        tier=tier,
-        pool=None,
-        version=version,
-    )

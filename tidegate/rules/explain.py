@@ -1,13 +1,14 @@
 """Why an answer is what it is, worked out on demand, and what would make it yes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Final
 
 from tidegate.quantities import format_share
-from tidegate.rules.decision import Code, Decider, Outcome, Question, shed_salt
+from tidegate.rules.decision import Decider, shed_salt
 from tidegate.rules.exposure import FULL, place
+from tidegate.rules.outcome import Code, Outcome, Question
 from tidegate.snapshot import DateRange, GatePart, Snapshot
 
 UNKNOWN = "unknown"
@@ -32,10 +33,8 @@ class Shares:
                 return self.exposure > 0.0
             case Code.GATE_SHED:
                 return self.ceiling > 0.0
-            case Code.SURFACE_CLOSED | Code.FEATURE_UNKNOWN | Code.TIER_UNKNOWN | Code.INTENT_STALE:
-                return False
             case _:
-                assert_never(code)
+                return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +54,10 @@ class Explanation:
     would_be_yes_if: str
 
 
-def shares_of(decider: Decider, feature: str, tier: str, now: float) -> Shares | None:
-    """Return what decides for a tier at `now`; None where feature or tier is unknown."""
-    table = decider.features.get(feature)
-    rule = None if table is None else table.tiers.get(tier)
-    if rule is None:
+def shares_of(decider: Decider, question: Question, now: float) -> Shares | None:
+    """Return what decides for a tier at `now`; None where no rule does."""
+    rule = decider.rule(question.feature, question.tier, question.surface)
+    if isinstance(rule, Outcome):
         return None
     expired = now > rule.gate_expires_at
     ceiling = rule.ceiling_after_expiry_below if expired else rule.ceiling_below
@@ -71,8 +69,8 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
 
     `now` is in seconds since the epoch.
     """
-    outcome = _decide(decider, question, now)
-    shares = shares_of(decider, question.feature, question.tier, now)
+    outcome = decider.answer(question, now)
+    shares = shares_of(decider, question, now)
     pool = outcome.pool
     shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
     intent = snapshot.intent
@@ -89,34 +87,46 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
     )
 
 
-def _decide(decider: Decider, question: Question, now: float) -> Outcome:
-    return decider.decide(question.feature, question.user, question.tier, question.surface, now)
-
-
 def _ways(snapshot: Snapshot, decider: Decider, question: Question, now: float) -> Iterator[str]:
     """Name the smallest changes that are known now to lead to a yes, the quickest first."""
-    outcome = _decide(decider, question, now)
-    match outcome.code:
-        case Code.ALLOWED:
-            yield "it is yes now"
-        case Code.FEATURE_UNKNOWN:
-            return
-        case Code.INTENT_STALE:
-            yield "when the publisher is heard again"
-        case Code.SURFACE_CLOSED:
-            yield from _on_another_surface(decider, question, now)
-        case Code.TIER_UNKNOWN:
-            yield from _in_another_tier(snapshot, decider, question, now)
-        case Code.NOT_EXPOSED:
-            yield from _in_another_tier(snapshot, decider, question, now)
-            if outcome.opens is not None:
-                between = f"{rfc3339(outcome.opens.p50)} and {rfc3339(outcome.opens.p90)}"
-                yield f"when the stage opens, between {between} (p50 and p90)"
-        case Code.GATE_SHED:
-            yield from _in_another_tier(snapshot, decider, question, now)
-            yield _with_the_gate_wider(decider, question, outcome, now)
-        case _:
-            assert_never(outcome.code)
+    outcome = decider.answer(question, now)
+    if outcome.code is Code.ALLOWED:
+        yield "it is yes now"
+    elif outcome.code is Code.SURFACE_CLOSED:
+        yield from _on_another_surface(snapshot, decider, question, now)
+    elif outcome.code in _TIERS_DIFFER:
+        yield from _in_another_tier(snapshot, decider, question, now)
+    if (way := _WAYS.get(outcome.code)) is not None:
+        yield way
+    if outcome.opens is not None:
+        between = f"{rfc3339(outcome.opens.p50)} and {rfc3339(outcome.opens.p90)}"
+        yield f"when the stage opens, between {between} (p50 and p90)"
+    if outcome.until is not None:
+        yield f"from {rfc3339(datetime.fromtimestamp(outcome.until, UTC))}, when it ends"
+    if outcome.code is Code.GATE_SHED or outcome.code is Code.WAITLISTED:
+        yield _with_the_gate_wider(decider, question, outcome, now)
+
+
+_TIERS_DIFFER: Final = frozenset(
+    {
+        Code.TIER_UNKNOWN,
+        Code.NOT_EXPOSED,
+        Code.NOT_IN_AUDIENCE,
+        Code.PREREQUISITE,
+        Code.GATE_SHED,
+        Code.WAITLISTED,
+        Code.KILLED,
+        Code.QUOTA_EXCEEDED,
+        Code.RATE_LIMITED,
+    }
+)
+
+_WAYS: Final[Mapping[Code, str]] = {
+    Code.INTENT_STALE: "when the publisher is heard again",
+    Code.NOT_IN_AUDIENCE: "on the invite list",
+    Code.PREREQUISITE: "once exposed to all that it requires",
+    Code.SIGNUPS_SUSPENDED: "when sign-ups reopen",
+}
 
 
 def _in_another_tier(
@@ -130,22 +140,26 @@ def _in_another_tier(
         return abs(tiers[tier].rank - own_rank), tier
 
     for tier in sorted(tiers, key=steps_away):
-        elsewhere = Question(question.feature, question.user, tier, question.surface)
-        if tier != question.tier and _decide(decider, elsewhere, now).allowed:
+        elsewhere = replace(question, tier=tier)
+        if tier != question.tier and decider.answer(elsewhere, now).allowed:
             yield f"in tier {tier}: yes now"
             return
 
 
-def _on_another_surface(decider: Decider, question: Question, now: float) -> Iterator[str]:
-    for surface in sorted(decider.features[question.feature].surfaces):
-        elsewhere = Question(question.feature, question.user, question.tier, surface)
-        if _decide(decider, elsewhere, now).allowed:
+def _on_another_surface(
+    snapshot: Snapshot, decider: Decider, question: Question, now: float
+) -> Iterator[str]:
+    intent = snapshot.intent
+    surfaces = () if intent is None else intent.features[question.feature].surfaces
+    for surface in sorted(surfaces):
+        elsewhere = replace(question, surface=surface)
+        if decider.answer(elsewhere, now).allowed:
             yield f"on surface {surface}: yes now"
             return
 
 
 def _with_the_gate_wider(decider: Decider, question: Question, outcome: Outcome, now: float) -> str:
-    shares = shares_of(decider, question.feature, question.tier, now)
+    shares = shares_of(decider, question, now)
     ceiling = 0.0 if shares is None else shares.ceiling
     needed = place(shed_salt(outcome.pool or "", now), question.user) / FULL
     return (

@@ -21,8 +21,17 @@ def place(salt: str, user: str) -> int:
     in last, and a restarted rollout does not reshuffle. The salt is the feature's name, so that
     features are independent of one another.
     """
-    # Half of a surrogate pair is no text, yet an identifier from JSON can hold one.
-    return xxh3_64_intdigest(f"{salt}\0{user}".encode(errors="surrogatepass"))
+    return xxh3_64_intdigest(salted(salt) + as_bytes(user))
+
+
+def salted(salt: str) -> bytes:
+    """Return what comes before a user's bytes in what is hashed."""
+    return as_bytes(salt) + b"\0"
+
+
+def as_bytes(text: str) -> bytes:
+    """Encode any text, also half of a surrogate pair, which an identifier from JSON can hold."""
+    return text.encode(errors="surrogatepass")
 
 
 def is_exposed(feature: str, user: str, share: float) -> bool:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from tidegate.catalogue import PoolSpec
+from tidegate.catalogue import ModelSpec, PoolSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState
 from tidegate.rules.ledger import Ledger, ceiling_gpus, floor_gpus
-from tidegate.snapshot import FeatureIntent, IntentPart, PoolIntent, TierPolicy
+from tidegate.snapshot import FeatureIntent, IntentPart, ModelIntent, PoolIntent, TierPolicy
 
 
 def compile_intent(
@@ -32,6 +32,7 @@ def compile_intent(
             name: _pool(name, pool, ledgers.get(pool.gpu_type, Ledger()))
             for name, pool in declared.pools.items()
         },
+        models={name: _model(model) for name, model in declared.models.items()},
     )
 
 
@@ -47,6 +48,26 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         waits_for={tier: note.waits_for for tier, note in state.notes.items()},
         held_because=f"{hold.role}: {hold.reason}" if hold else None,
         on_stale=state.spec.on_stale,
+        audience=state.spec.audience,
+        invited=state.spec.invited,
+        requires=state.spec.requires,
+        layer=state.spec.layer,
+        quotas=state.spec.quotas,
+        signups=state.signups,
+    )
+
+
+def _model(model: ModelSpec) -> ModelIntent:
+    going = model.retirement
+    if going is None:
+        return ModelIntent(aliases=model.aliases)
+    return ModelIntent(
+        aliases=model.aliases,
+        deprecated_at=going.deprecated_at.timestamp(),
+        sunset_at=going.sunset_at.timestamp(),
+        successor=going.successor,
+        brownouts=tuple((w.start.timestamp(), w.end.timestamp()) for w in going.brownouts),
+        link=going.link,
     )
 
 

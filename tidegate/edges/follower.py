@@ -5,10 +5,10 @@ from typing import Final
 
 import structlog
 
-from gateway.holding import SnapshotHolder
-from gateway.stored import SnapshotFile
 from tidegate.edges.redis import Redis
+from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import Unavailable
+from tidegate.holding import SnapshotHolder
 
 _log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tidegate.rules.decision import Decider, compile_snapshot
+from tidegate.rules.decision import Decider
 from tidegate.snapshot import Snapshot
 
 
@@ -23,7 +23,7 @@ class SnapshotHolder:
     """Takes what is newer, part by part, and nothing else; what is missing changes nothing."""
 
     def __init__(self) -> None:
-        self.now_held = Held(Snapshot(), compile_snapshot(Snapshot()))
+        self.now_held = Held(Snapshot(), Decider(Snapshot()))
 
     def take(self, offered: Snapshot) -> bool:
         """Take the parts that are newer than those held; False when none was."""
@@ -41,5 +41,5 @@ class SnapshotHolder:
         if intent is held.intent and not newer_gates:
             return False
         snapshot = Snapshot(intent=intent, gates={**held.gates, **newer_gates})
-        self.now_held = Held(snapshot, compile_snapshot(snapshot))
+        self.now_held = Held(snapshot, Decider(snapshot))
         return True
