@@ -28,7 +28,7 @@ class VersionRange(Spec):
 
 
 class AttributeTest(Spec):
-    """One typed comparison of an attribute; one that is missing never passes."""
+    """Typed comparisons of one attribute, all of which must hold; a missing one never passes."""
 
     name: str = Field(min_length=1, description="As the caller names it in the context.")
     any_of: tuple[StrictBool | StrictInt | StrictStr, ...] = Field(
@@ -45,15 +45,10 @@ class AttributeTest(Spec):
     )
 
     @model_validator(mode="after")
-    def _one_comparison(self) -> Self:
-        written = [
-            bool(self.any_of),
-            bool(self.none_of),
-            self.at_least is not None or self.below is not None,
-        ]
-        if written.count(True) != 1:
+    def _compares(self) -> Self:
+        if not (self.any_of or self.none_of) and self.at_least is None and self.below is None:
             raise ValueError(
-                "expected one comparison. Write anyOf, or noneOf, or a range of atLeast and below"
+                "expected a comparison. Write anyOf, noneOf, atLeast or below; all must hold"
             )
         return self
 

@@ -28,14 +28,6 @@ class TierSpec(Spec):
     )
 
 
-class ModelSpec(Spec):
-    """A model and the engine that serves it, which says how its metrics are named."""
-
-    engine: Literal["vllm"] = Field(default="vllm", description="How its metrics are named.")
-    aliases: tuple[Name, ...] = Field(default=(), description="Other names that callers use.")
-    retirement: "RetirementSpec | None" = Field(default=None, description="Once it is announced.")
-
-
 class Window(Spec):
     """A stretch of time in which a retiring model is switched off, so that its users notice."""
 
@@ -69,6 +61,14 @@ class RetirementSpec(Spec):
                 f"{self.deprecated_at.isoformat()}. Swap the two"
             )
         return self
+
+
+class ModelSpec(Spec):
+    """A model and the engine that serves it, which says how its metrics are named."""
+
+    engine: Literal["vllm"] = Field(default="vllm", description="How its metrics are named.")
+    aliases: tuple[Name, ...] = Field(default=(), description="Other names that callers use.")
+    retirement: RetirementSpec | None = Field(default=None, description="Once it is announced.")
 
 
 class ColdStart(Spec):

@@ -12,7 +12,15 @@ from tidegate.errors import PlanError
 from tidegate.mistakes import describe, nearest, shown
 from tidegate.plans import RolloutSpec, StageSpec, stage_mistakes
 from tidegate.quantities import AS_WRITTEN
-from tidegate.references import Written, dangling_names, shared_ranks, unreachable_reserves
+from tidegate.references import (
+    Written,
+    circular_requirements,
+    dangling_names,
+    overlapping_layers,
+    shared_ranks,
+    strange_quotas,
+    unreachable_reserves,
+)
 from tidegate.spec import Name, Spec
 
 API_VERSION: Final = "tidegate.dev/v1"
@@ -167,6 +175,9 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
     }
     fits = [
         *shared_ranks(declared.tiers),
+        *strange_quotas(declared.features, declared.tiers),
+        *circular_requirements(declared.features),
+        *overlapping_layers(declared.features),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),
     ]
     return [*dangling_names(manifests, known), *(f"{where}: {line}" for line in fits)]

@@ -7,11 +7,13 @@ from typing import Final
 from tidegate.catalogue import FeatureSpec, PoolSpec, TierSpec
 from tidegate.mistakes import nearest, shown
 from tidegate.plans import RolloutSpec
+from tidegate.quantities import format_share
 
 _REFERENCES: Final = (
     ("Pool", "model", "Model"),
     ("Pool", "gpuType", "Budget"),
     ("Feature", "pool", "Pool"),
+    ("Feature", "requires.[]", "Feature"),
     ("Rollout", "feature", "Feature"),
     ("Rollout", "stages.[].tiers.[]", "Tier"),
 )
@@ -55,6 +57,69 @@ def shared_ranks(tiers: Mapping[str, TierSpec]) -> Iterator[str]:
                 f'Tier "{name}": spec.rank: got {tier.rank}, which "{other}" has, '
                 "expected a rank of its own. Choose another."
             )
+
+
+def strange_quotas(
+    features: Mapping[str, FeatureSpec], tiers: Mapping[str, TierSpec]
+) -> Iterator[str]:
+    """Say which quotas are for a tier that nothing declares."""
+    for name, feature in features.items():
+        for tier in feature.quotas:
+            if tier not in tiers:
+                near = nearest(tier, tiers)
+                hint = f'Did you mean "{near}"?' if near else "Declare it, or correct the name."
+                yield (
+                    f'Feature "{name}": spec.quotas: got {shown(tier)}, '
+                    f"expected the name of a Tier. {hint}"
+                )
+
+
+def circular_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
+    """Say which features require themselves, by however many steps; each circle once."""
+    told: set[str] = set()
+    for name in features:
+        circle = _circle(name, features)
+        if circle is not None and told.isdisjoint(circle):
+            told.update(circle)
+            way = " → ".join([*circle, circle[0]])
+            yield (
+                f'Feature "{circle[0]}": spec.requires: got a circle ({way}), expected features '
+                "that do not lead back to it. Drop one of the steps."
+            )
+
+
+def _circle(start: str, features: Mapping[str, FeatureSpec]) -> list[str] | None:
+    """Return the features on a way from `start` back to itself."""
+    seen: set[str] = set()
+    ways = [[start]]
+    while ways:
+        way = ways.pop()
+        feature = features.get(way[-1])
+        for required in () if feature is None else feature.requires:
+            if required == start:
+                return way
+            if required not in seen:
+                seen.add(required)
+                ways.append([*way, required])
+    return None
+
+
+def overlapping_layers(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
+    """Say which features share users in a layer whose parts exclude one another."""
+    parts = sorted(
+        (feature.layer.name, feature.layer.start, feature.layer.end, name)
+        for name, feature in features.items()
+        if feature.layer is not None
+    )
+    for i, (layer, start, _, name) in enumerate(parts):
+        # All before it: a long part may overlap more than the one that comes next.
+        for other_layer, _, other_end, other in parts[:i]:
+            if other_layer == layer and start < other_end:
+                yield (
+                    f'Feature "{name}": spec.layer.start: got {format_share(start)} of '
+                    f'"{layer}", where "{other}" reaches to {format_share(other_end)}, expected '
+                    "parts that do not overlap. Move the one or shorten the other."
+                )
 
 
 def unreachable_reserves(

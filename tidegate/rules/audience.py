@@ -1,7 +1,8 @@
 """Who a feature is meant for: typed comparisons of what the caller says of a user."""
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tidegate.audience import AttributeTest, AudienceSpec
@@ -26,7 +27,8 @@ def compile_audience(audience: AudienceSpec) -> tuple[Test, ...]:
     if audience.app_version is not None:
         low, high = audience.app_version.at_least, audience.app_version.below
         tests.append(_version_between(low, high))
-    tests.extend(_attribute(test) for test in audience.attributes)
+    for attribute in audience.attributes:
+        tests.extend(_comparisons(attribute))
     return tuple(tests)
 
 
@@ -62,27 +64,35 @@ def _version_between(low: str | None, high: str | None) -> Test:
     return is_between
 
 
-def _attribute(test: AttributeTest) -> Test:
+def _comparisons(test: AttributeTest) -> Iterator[Test]:
     name = test.name
-    if test.any_of or test.none_of:
-        wanted = frozenset((type(value), value) for value in test.any_of or test.none_of)
-        is_wanted = bool(test.any_of)
+    if test.any_of:
+        yield _listed(name, test.any_of, wanted=True)
+    if test.none_of:
+        yield _listed(name, test.none_of, wanted=False)
+    if test.at_least is not None or test.below is not None:
+        yield _between(name, test.at_least, test.below)
 
-        def is_listed(said: Attributes) -> bool:
-            value = said.get(name)
-            if not isinstance(value, (str, bool, int)):
-                return False
-            return ((type(value), value) in wanted) is is_wanted
 
-        return is_listed
-    low, high = test.at_least, test.below
+def _listed(name: str, values: tuple[bool | int | str, ...], *, wanted: bool) -> Test:
+    # The type is compared as well: to Python, 1 is True.
+    listed = frozenset((type(value), value) for value in values)
 
+    def is_as_wanted(said: Attributes) -> bool:
+        value = said.get(name)
+        if not isinstance(value, (str, bool, int)):
+            return False
+        return ((type(value), value) in listed) is wanted
+
+    return is_as_wanted
+
+
+def _between(name: str, low: float | None, high: float | None) -> Test:
     def is_between(said: Attributes) -> bool:
         value = said.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
             return False
-        # Written so that NaN is in no range.
-        return (low is None or value >= low) and (high is None or value < high) and value == value  # noqa: PLR0124 - NaN
+        return (low is None or value >= low) and (high is None or value < high)
 
     return is_between
 
