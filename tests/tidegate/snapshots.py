@@ -6,6 +6,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, VersionRange
 from tidegate.rules.gate import derive_ceilings
 from tidegate.snapshot import (
     DateRange,
@@ -14,6 +15,7 @@ from tidegate.snapshot import (
     GateState,
     IntentPart,
     PoolIntent,
+    Signups,
     Snapshot,
     TierPolicy,
 )
@@ -144,3 +146,48 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     ceilings = derive_ceilings(draw(st.floats(0.0, len(tiers))), tiers)
     shut = gate(ceilings, expires_at=draw(instants), safe_share=draw(shares))
     return snapshot(part, shut)
+
+
+attributes = st.dictionaries(
+    st.sampled_from(["region", "cohorts", "appVersion", "seats", "country", "plan"]) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | texts
+    | st.sampled_from(["eu", "de", "2.4.0", ["beta"], [["beta"]], {"a": 1}]),
+    max_size=6,
+)
+"""What a caller may say of a user: anything that JSON can hold."""
+
+_NAMES: Final = ("image", "chat", "video")
+
+_audiences = st.builds(
+    AudienceSpec,
+    regions=st.sampled_from([(), ("eu",)]),
+    cohorts=st.sampled_from([(), ("beta",)]),
+    app_version=st.sampled_from([None, VersionRange(at_least="2.0", below="3.0")]),
+    attributes=st.sampled_from([(), (AttributeTest(name="seats", at_least=10),)]),
+)
+
+
+@st.composite
+def conditioned_snapshots(draw: st.DrawFn) -> Snapshot:
+    """Several features with all that one may ask of a user, circles and unknown names included."""
+    tiers = draw(tier_policies())
+    features = {
+        name: feature(
+            exposure={tier: draw(shares) for tier in tiers},
+            audience=draw(st.none() | _audiences),
+            invited=draw(st.sampled_from([(), ("ada",)])),
+            requires=tuple(draw(st.lists(st.sampled_from([*_NAMES, "gone"]), max_size=2))),
+            layer=draw(st.sampled_from([None, LayerSlice(name="labs", start=0.2, end=0.7)])),
+            on_stale=draw(st.sampled_from(["keep", "close"])),
+            signups=Signups(state=draw(st.sampled_from(["open", "suspended"])), share=draw(shares)),
+        )
+        for name in draw(st.lists(st.sampled_from(_NAMES), min_size=1, unique=True))
+    }
+    part = intent(features, tiers=tiers, expires_at=draw(instants))
+    ceilings = derive_ceilings(draw(st.floats(0.0, len(tiers))), tiers)
+    shut = gate(ceilings, expires_at=draw(instants), safe_share=draw(shares))
+    return snapshot(part, shut) if draw(st.booleans()) else Snapshot(intent=part)

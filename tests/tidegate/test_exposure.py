@@ -1,6 +1,7 @@
 """Sticky shares: who is in stays in."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -66,3 +67,35 @@ def test_features_draw_independently(share: float) -> None:
     users_of_image = {n for n in range(10_000) if is_exposed("image", str(n), share)}
     both = sum(is_exposed("video", str(n), share) for n in users_of_image)
     assert both / len(users_of_image) == pytest.approx(share, abs=0.08)
+
+
+@pytest.mark.parametrize("pair", [("image", "video"), ("a", "b"), ("image", "image-2")])
+def test_buckets_of_two_features_are_independent_by_chi_square(pair: tuple[str, str]) -> None:
+    """Ten by ten buckets of 100,000 users, against what independence expects.
+
+    With 81 degrees of freedom chi-square is beyond 137 once in ten thousand draws.
+    """
+    users = 100_000
+    tenth = FULL // 10
+    seen = Counter(
+        (place(pair[0], f"user-{n}") // tenth, place(pair[1], f"user-{n}") // tenth)
+        for n in range(users)
+    )
+    rows, columns = (Counter[int](), Counter[int]())
+    for (row, column), count in seen.items():
+        rows[min(row, 9)] += count
+        columns[min(column, 9)] += count
+    chi_square = sum(
+        (seen[row, column] - rows[row] * columns[column] / users) ** 2
+        / (rows[row] * columns[column] / users)
+        for row in range(10)
+        for column in range(10)
+    )
+    assert chi_square < 137.0
+
+
+def test_buckets_of_one_feature_are_even_by_chi_square() -> None:
+    """A hundred buckets, 99 degrees of freedom: beyond 160 once in ten thousand draws."""
+    users = 100_000
+    seen = Counter(place("image", f"user-{n}") * 100 // FULL for n in range(users))
+    assert sum((seen[b] - 1_000) ** 2 / 1_000 for b in range(100)) < 160.0
