@@ -1,4 +1,4 @@
-"""What a feature asks beside a place below the exposure: invites, requirements, layers, closures."""
+"""What a feature asks beside a place below the exposure, and when it is closed."""
 
 from itertools import pairwise
 
@@ -204,6 +204,13 @@ def test_signups_reopen_by_cohort_and_by_share_and_drop_nobody_on_the_way() -> N
     assert [len(users) > 0 for users in reached] == [False, True, True, True]
     assert all(fewer <= more for fewer, more in pairwise(reached))
     assert reached[-1] == set(USERS)
+
+
+def test_whom_signups_reopen_for_is_drawn_independently_of_whom_a_feature_is_exposed_to() -> None:
+    signups = Signups(state="suspended", share=0.5)
+    half = held(image=feature(exposure={"free": 0.5}, signups=signups))
+    let_in = sum(sign_up(half, user=u) is Code.ALLOWED for u in USERS)
+    assert let_in / len(USERS) == pytest.approx(0.25, abs=0.05)
 
 
 def test_where_the_gate_sheds_a_newcomer_waits() -> None:

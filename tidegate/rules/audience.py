@@ -1,6 +1,5 @@
 """Who a feature is meant for: typed comparisons of what the caller says of a user."""
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -90,8 +89,9 @@ def _listed(name: str, values: tuple[bool | int | str, ...], *, wanted: bool) ->
 def _between(name: str, low: float | None, high: float | None) -> Test:
     def is_between(said: Attributes) -> bool:
         value = said.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             return False
+        # NaN is in no range: it compares with nothing, and one bound at least is given.
         return (low is None or value >= low) and (high is None or value < high)
 
     return is_between
