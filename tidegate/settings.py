@@ -39,6 +39,10 @@ class Settings(BaseModel):
     keys: Path | None = Field(
         None, description="File of signing keys; by default keys.json in the state folder."
     )
+    callers: Path | None = Field(
+        None, description="File that says who may vouch for tiers; by default nobody."
+    )
+    api_key: str | None = Field(None, repr=False, description="To ask gateways with.")
     node: str = Field("local", description="This node's name in readings.")
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."

@@ -9,19 +9,27 @@ import binascii
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import jwt
+from jwt.types import Options
 
 from tidegate.errors import PlanError, Refused
 
 _ALGORITHM: Final = "HS256"
+_Document = Mapping[str, Sequence[Mapping[str, str]]]
 _SECRET_BYTES: Final = 32
 _LONGEST: Final = 4096
-_OURS_TO_CHECK: Final = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+_OPTIONS: Final[Options] = {
+    "require": ["aud"],
+    # The caller has the clock.
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +59,23 @@ class Keyring:
         Raises Refused for a token that is none, or not ours, or of another kind.
         """
         try:
-            if len(token) > _LONGEST:
-                raise jwt.InvalidTokenError(f"it is longer than {_LONGEST} characters")
-            secret = self._by_kid.get(str(jwt.get_unverified_header(token).get("kid")), b"")
-            if not secret:
-                raise jwt.InvalidTokenError("its key is not known here")
-            options = {**_OURS_TO_CHECK, "require": ["aud"]}
+            secret = self._secret_of(token)
             claims: Mapping[str, object] = jwt.decode(
-                token, secret, [_ALGORITHM], options=options, audience=kind
+                token, secret, [_ALGORITHM], options=_OPTIONS, audience=kind
             )
         # PyJWT lets some errors of broken text through as they are.
-        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             message = f"{kind}: got a token that is not valid ({error}). Ask for a new one."
             raise Refused(message, code="token-invalid") from error
         return claims
+
+    def _secret_of(self, token: str) -> bytes:
+        if len(token) > _LONGEST:
+            raise jwt.InvalidTokenError(f"it is longer than {_LONGEST} characters")
+        secret = self._by_kid.get(str(jwt.get_unverified_header(token).get("kid")))
+        if secret is None:
+            raise jwt.InvalidTokenError("its key is not known here")
+        return secret
 
 
 def load_keyring(path: Path) -> Keyring:
@@ -74,13 +85,8 @@ def load_keyring(path: Path) -> Keyring:
     signing key first. Raises PlanError, which names the file, when it holds anything else.
     """
     try:
-        document = json.loads(path.read_text()) if path.exists() else _make(path)
-        keys = tuple(
-            Key(str(key["kid"]), base64.b64decode(key["secret"], validate=True))
-            for key in document["keys"]
-        )
-        if not keys or any(len(key.secret) < _SECRET_BYTES for key in keys):
-            raise ValueError("a secret is missing or shorter than 32 bytes")
+        document: _Document = json.loads(path.read_text()) if path.exists() else _make(path)
+        keys = _read(document)
     except (OSError, ValueError, KeyError, TypeError, binascii.Error) as error:
         message = (
             f"{path}: got no keys ({error}), expected "
@@ -91,9 +97,19 @@ def load_keyring(path: Path) -> Keyring:
     return Keyring(keys)
 
 
-def _make(path: Path) -> dict[str, list[dict[str, str]]]:
+def _read(document: _Document) -> tuple[Key, ...]:
+    keys = tuple(
+        Key(str(key["kid"]), base64.b64decode(key["secret"], validate=True))
+        for key in document["keys"]
+    )
+    if not keys or any(len(key.secret) < _SECRET_BYTES for key in keys):
+        raise ValueError("a secret is missing or shorter than 32 bytes")
+    return keys
+
+
+def _make(path: Path) -> _Document:
     secret = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-    document = {"keys": [{"kid": secrets.token_hex(4), "secret": secret}]}
+    document: _Document = {"keys": [{"kid": secrets.token_hex(4), "secret": secret}]}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.touch(mode=0o600)
