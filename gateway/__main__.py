@@ -14,14 +14,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 import uvloop
 
-from gateway.app import App
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.routes import build_app
+from gateway.server import Server
+from gateway.streams import Streams
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
 from tidegate.edges.follower import Follower
@@ -36,9 +36,6 @@ _log = structlog.get_logger("gateway")
 
 HOST: Final = "127.0.0.1"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_KEEP_ALIVE_S: Final = 65
-"""Longer than the idle time of common proxies and clients, so that they hang up, and not we."""
-_DRAIN_S: Final = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,34 +67,28 @@ async def _serve(settings: Settings, name: str, listener: socket.socket) -> None
         follower = Follower(redis, holder, SnapshotFile(settings.state / f"gateway-{name}.json"))
         meter = DemandMeter(name, tally, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
+        streams = Streams(holder)
         health = HealthHandler(evaluator, follower, tally, publisher)
-        server = uvicorn.Server(_config(build_app(evaluator, health)))
+        server = Server(build_app(evaluator, health, streams))
         follower.start_from_disk()
+        stop = _stop_on_signals()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
-        # The server takes the signals, drains, and raises them again when it is done.
-        signal.signal(signal.SIGTERM, _ignore)
-        signal.signal(signal.SIGINT, _ignore)
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            tasks = [loops.create_task(each.run()) for each in (follower, publisher, teller)]
-            await server.serve(sockets=[listener])
+            runs = (follower.run, publisher.run, teller.run, streams.run)
+            tasks = [loops.create_task(run()) for run in runs]
+            await server.serve(listener, stop)
             for task in tasks:
                 task.cancel()
     _log.info("gateway.stopped", name=name)
 
 
-def _config(app: App) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_DRAIN_S,
-    )
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 def _parse(argv: Sequence[str] | None, default_port: int) -> argparse.Namespace:
@@ -141,10 +132,6 @@ def _listen(port: int) -> socket.socket:
 
 def _leave(_: int, __: FrameType | None) -> None:
     sys.exit(0)
-
-
-def _ignore(_: int, __: FrameType | None) -> None:
-    """Swallow a signal that the server has dealt with already."""
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The admission check: whether a request's work may begin now."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from gateway.evaluate import Evaluator
-from gateway.questions import Malformed, read_object, read_question
+from gateway.questions import Malformed, read_asked
 from gateway.replies import Reply, Request, json_reply, problem, retry_after
+from gateway.written import FOREVER, Written
 from tidegate.rules.explain import UNKNOWN, rfc3339
 from tidegate.rules.outcome import Code, Outcome, Question
 from tidegate.rules.retry import come_back_in_s
@@ -39,22 +41,31 @@ _STATUS: Final[Mapping[Code, int]] = {
 
 
 class AdmitHandler:
-    """Serves `POST /v1/admit`."""
+    """Serves `POST /v1/admit`; what all users of an outcome are told alike is written once."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
+        self._written = Written[Reply]()
 
     def __call__(self, request: Request) -> Reply:
         """Answer allowed, or refuse with a problem document that says why and until when."""
         try:
-            question = read_question(read_object(request.body))
+            question = read_asked(request.body)
         except Malformed as error:
             return malformed(error)
         held = self._evaluator.held()
         if not held.is_ready:
             return not_ready(question.user)
-        outcome = self._evaluator.admit(held, question, self._evaluator.now())
-        return _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+        now = self._evaluator.now()
+        outcome = self._evaluator.admit(held, question, now)
+        reply = self._written.get(held, outcome, now)
+        if reply is None:
+            reply = _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+            self._written.keep(held, outcome, reply, until=FOREVER)
+        if outcome.retry_after_s is None:
+            return reply
+        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
+        return Reply(reply.status, reply.body, (*reply.headers, retry_after(wait_s)))
 
 
 def malformed(error: Malformed) -> Reply:
@@ -104,8 +115,6 @@ def _refuse(outcome: Outcome, question: Question) -> Reply:
     }
     if outcome.code is Code.NOT_EXPOSED:
         more["opens"] = opens_as_json(outcome.opens)
-    headers = []
-    if outcome.retry_after_s is not None:
-        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
-        headers.append(retry_after(wait_s))
-    return problem(_STATUS[outcome.code], outcome.code, outcome.reason, more, *headers)
+    if outcome.until is not None:
+        more["until"] = rfc3339(datetime.fromtimestamp(outcome.until, UTC))
+    return problem(_STATUS[outcome.code], outcome.code, outcome.reason, more)

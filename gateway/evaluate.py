@@ -15,21 +15,18 @@ class Evaluator:
 
     def __init__(self, holder: SnapshotHolder, tally: Tally, clock: Clock) -> None:
         self._holder = holder
-        self._tally = tally
-        self._clock = clock
+        self._count = tally.count
+        self.now = clock
+        """Returns the present, in seconds since the epoch."""
 
     def held(self) -> Held:
         """Return the one state that everything in a request is answered from."""
         return self._holder.now_held
 
-    def now(self) -> float:
-        """Return the present, in seconds since the epoch."""
-        return self._clock()
-
     def admit(self, held: Held, question: Question, now: float) -> Outcome:
         """Decide and count: this is a request for work."""
-        outcome = self.preview(held, question, now)
-        self._tally.count(outcome)
+        outcome = held.decider.answer(question, now)
+        self._count(outcome)
         return outcome
 
     def preview(self, held: Held, question: Question, now: float) -> Outcome:

@@ -2,19 +2,30 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from gateway.admit import NOT_READY_RETRY_S
 from gateway.evaluate import Evaluator
-from gateway.questions import Malformed, read_object, require_texts, show, surface_of
+from gateway.questions import (
+    DEFAULT_SURFACE,
+    Malformed,
+    asks_of,
+    read_object,
+    require_texts,
+    show,
+)
 from gateway.replies import Reply, Request, encode, json_reply, retry_after
+from gateway.streams import EVENTS_PATH
+from gateway.written import FOREVER, Written
 from tidegate.holding import Held
 from tidegate.rules.explain import rfc3339, shares_of
-from tidegate.rules.outcome import Outcome, Question
+from tidegate.rules.outcome import Asks, Outcome, Question
 from tidegate.rules.retry import come_back_in_s
 
-FLAGS_PATH: Final = "/ofrep/v1/evaluate/flags"
+FLAGS_PATH: Final = b"/ofrep/v1/evaluate/flags"
 
 
 class _Error(Exception):
@@ -31,43 +42,79 @@ class OfrepHandler:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
+        self._written = Written[Reply]()
 
     def one(self, request: Request) -> Reply:
         """Evaluate one flag, counted as a request for work."""
-        key = request.path.removeprefix(FLAGS_PATH + "/")
+        key = _key_of(request)
         held = self._evaluator.held()
         try:
-            context = _read_context(request.body)
+            question = _read_question(_read_context(request.body), key)
             if not held.is_ready:
                 return _not_ready({"key": key})
-            question = _read_question(context, _known(key, held))
+            _require_known(key, held)
         except _Error as error:
             return _failed(error, {"key": key})
         now = self._evaluator.now()
         outcome = self._evaluator.admit(held, question, now)
-        return json_reply(200, _flag(held, question, outcome, now))
+        reply = self._written.get(held, outcome, now)
+        if reply is None:
+            reply = json_reply(200, _flag(held, question, outcome, now))
+            # What tells when to come back is told to each user alone.
+            if outcome.retry_after_s is None:
+                until = _reason_holds_until(held, question, now)
+                self._written.keep(held, outcome, reply, until=until)
+        return reply
 
     def all(self, request: Request) -> Reply:
         """Evaluate every flag for one context, counted as nothing: no work is asked for yet."""
         held = self._evaluator.held()
         try:
-            context = _read_context(request.body)
-            asked = _read_question(context, "")
+            asked = _read_question(_read_context(request.body), "")
         except _Error as error:
             return _failed(error, {})
         if not held.is_ready:
             return _not_ready({})
         now = self._evaluator.now()
-        questions = [replace(asked, feature=key) for key in held.decider.features]
+        questions = [asked._replace(feature=key) for key in held.decider.features]
         flags = [_flag(held, q, self._evaluator.preview(held, q, now), now) for q in questions]
         etag = _etag(held, asked, flags)
         if _matches(request.header(b"if-none-match"), etag):
             return Reply(304, b"", ((b"etag", etag.encode()),))
-        body = {"flags": flags, "metadata": {"version": held.decider.version}}
+        body = {
+            "flags": flags,
+            "metadata": {"version": held.decider.version},
+            "eventStreams": [_EVENTS],
+        }
         return json_reply(200, body, (b"etag", etag.encode()))
 
 
+_EVENTS: Final = {
+    "type": "sse",
+    "endpoint": {"requestUri": EVENTS_PATH.decode()},
+    "inactivityDelaySec": 120,
+}
+
+
+class _Asked(msgspec.Struct):
+    """A request that is right, as nearly all are: read in one go."""
+
+    context: dict[str, object]
+
+
+_decode: Final = msgspec.json.Decoder(_Asked).decode
+
+
+def _key_of(request: Request) -> str:
+    raw = request.path[len(FLAGS_PATH) + 1 :]
+    return unquote_to_bytes(raw).decode(errors="replace") if b"%" in raw else raw.decode("latin-1")
+
+
 def _read_context(body: bytes) -> Mapping[str, object]:
+    try:
+        return _decode(body).context
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass  # what is wrong is said by a slower reader
     try:
         context = read_object(body).get("context", {})
     except Malformed as error:
@@ -77,22 +124,38 @@ def _read_context(body: bytes) -> Mapping[str, object]:
     return context
 
 
-def _known(key: str, held: Held) -> str:
+def _require_known(key: str, held: Held) -> None:
     intent = held.snapshot.intent
     if intent is None or key not in intent.features:
         raise _Error(404, "FLAG_NOT_FOUND", f"no feature {show(key)} is published")
-    return key
 
 
 def _read_question(context: Mapping[str, object], feature: str) -> Question:
-    user = context.get("targetingKey")
-    if user is None or user == "":
-        raise _Error(400, "TARGETING_KEY_MISSING", "context.targetingKey: name the user.")
+    user, tier = context.get("targetingKey"), context.get("tier")
+    surface = context.get("surface", DEFAULT_SURFACE)
+    if not (user and tier and surface) or not (
+        type(user) is str and type(tier) is str and type(surface) is str
+    ):
+        raise _wrong(context)
+    asks = Asks.USE if "asks" not in context else _asks_of(context)
+    return Question(feature, user, tier, surface, context, asks)
+
+
+def _asks_of(context: Mapping[str, object]) -> Asks:
+    try:
+        return asks_of(context)
+    except Malformed as error:
+        raise _Error(400, "INVALID_CONTEXT", str(error)) from error
+
+
+def _wrong(context: Mapping[str, object]) -> _Error:
+    if context.get("targetingKey") is None or context["targetingKey"] == "":
+        return _Error(400, "TARGETING_KEY_MISSING", "context.targetingKey: name the user.")
     try:
         require_texts(context, ("targetingKey", "tier"))
     except Malformed as error:
-        raise _Error(400, "INVALID_CONTEXT", str(error)) from error
-    return Question(feature, str(user), str(context["tier"]), surface_of(context))
+        return _Error(400, "INVALID_CONTEXT", str(error))
+    raise AssertionError("a context was refused that has nothing wrong")
 
 
 def _flag(held: Held, question: Question, outcome: Outcome, now: float) -> dict[str, object]:
@@ -112,6 +175,17 @@ def _reason(held: Held, question: Question, outcome: Outcome, now: float) -> str
     shares = shares_of(held.decider, question, now)
     is_split = shares is not None and shares.told_users_apart(outcome.code)
     return "SPLIT" if is_split else "TARGETING_MATCH"
+
+
+def _reason_holds_until(held: Held, question: Question, now: float) -> float:
+    """Return the next instant at which time alone may change the reason that is told."""
+    intent = held.snapshot.intent
+    rule = held.decider.rule(question.feature, question.tier, question.surface)
+    ends = [
+        *(() if intent is None else (intent.expires_at,)),
+        *(() if isinstance(rule, Outcome) else (rule.gate_expires_at,)),
+    ]
+    return min((end for end in ends if end >= now), default=FOREVER)
 
 
 def _metadata(question: Question, outcome: Outcome) -> dict[str, str | int]:
@@ -137,7 +211,7 @@ def _etag(held: Held, asked: Question, flags: list[dict[str, object]]) -> str:
     The context, because a web provider keeps its ETag when a user of the same key moves to
     another tier. The answers, because time alone changes some: a gate expires, an hour begins.
     """
-    context = [asked.user, asked.tier, asked.surface]
+    context = [asked.user, asked.tier, asked.surface, asked.attributes]
     hashed = encode([held.snapshot.versions(), context, flags])
     return f'"{hashlib.blake2b(hashed, digest_size=16).hexdigest()}"'
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qsl
 
+import msgspec
 from pydantic_core import from_json
 
 from tidegate.errors import PlanError
-from tidegate.rules.outcome import Question
+from tidegate.rules.outcome import NOTHING_SAID, Asks, Attributes, Question
 
 DEFAULT_SURFACE: Final = "api"
 _TEXT: Final = "a non-empty string"
@@ -64,8 +65,36 @@ def read_query(query: bytes) -> Mapping[str, object]:
     return dict(pairs)
 
 
+class _Asked(msgspec.Struct):
+    """A request that is right, as nearly all are: read in one go."""
+
+    feature: str
+    user: str
+    tier: str
+    surface: str = DEFAULT_SURFACE
+    attributes: dict[str, object] = msgspec.field(default_factory=dict)
+    asks: Literal["use", "signup"] = "use"
+
+
+_decode: Final = msgspec.json.Decoder(_Asked).decode
+_ASKS: Final = {"use": Asks.USE, "signup": Asks.SIGNUP}
+
+
+def read_asked(body: bytes) -> Question:
+    """Read a question out of a request's body; raises Malformed."""
+    try:
+        asked = _decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return read_question(read_object(body))  # which says what is wrong, all at once
+    if not (asked.feature and asked.user and asked.tier and asked.surface):
+        return read_question(read_object(body))
+    return Question(
+        asked.feature, asked.user, asked.tier, asked.surface, asked.attributes, _ASKS[asked.asks]
+    )
+
+
 def read_question(fields: Mapping[str, object]) -> Question:
-    """Read feature, user, tier and surface; unknown fields are left for later releases.
+    """Read feature, user, tier, surface, attributes and asks; others are left for later releases.
 
     Raises Malformed.
     """
@@ -75,7 +104,24 @@ def read_question(fields: Mapping[str, object]) -> Question:
         user=str(fields["user"]),
         tier=str(fields["tier"]),
         surface=surface_of(fields),
+        attributes=_attributes_of(fields),
+        asks=asks_of(fields),
     )
+
+
+def _attributes_of(fields: Mapping[str, object]) -> Attributes:
+    said = fields.get("attributes", NOTHING_SAID)
+    if not isinstance(said, Mapping):
+        raise Malformed(Mistake("attributes", show(said), "an object, or none"))
+    return said
+
+
+def asks_of(fields: Mapping[str, object]) -> Asks:
+    """Return what is asked, a use where nothing else is said. Raises Malformed."""
+    asks = fields.get("asks", "use")
+    if not isinstance(asks, str) or asks not in _ASKS:
+        raise Malformed(Mistake("asks", show(asks), '"use", "signup", or none'))
+    return _ASKS[asks]
 
 
 def surface_of(fields: Mapping[str, object]) -> str:

@@ -1,8 +1,10 @@
 """What the gateway answers with: JSON, and RFC 9457 problem documents for every refusal."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
 from typing import Final
 
 Header = tuple[bytes, bytes]
@@ -12,28 +14,84 @@ _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request with its whole body; header names are in lower case."""
 
-    method: str
-    path: str
-    query: bytes
-    headers: Sequence[Header]
-    body: bytes
+    __slots__ = ("body", "headers", "method", "peer", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Sequence[Header] = (),
+        body: bytes = b"",
+        peer: str | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.peer = peer
+        """The address that the request came from."""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query, and without what a proxy writes before it."""
+        target = self.target
+        if not target.startswith(b"/"):
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        return target.partition(b"?")[0]
+
+    @property
+    def query(self) -> bytes:
+        """What follows the question mark."""
+        return self.target.partition(b"?")[2]
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of this name."""
-        return next((v.decode("latin-1") for n, v in self.headers if n == name), None)
+        for each, value in self.headers:
+            if each == name:
+                return value.decode("latin-1")
+        return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """One HTTP response."""
 
     status: int
     body: bytes
     headers: tuple[Header, ...]
+
+    @cached_property
+    def wire(self) -> bytes:
+        """The response as it is sent, made once."""
+        lines = [b"%s: %s\r\n" % header for header in self.headers]
+        if self.status != HTTPStatus.NOT_MODIFIED:  # it has no body, and so no length
+            lines.append(b"content-length: %d\r\n" % len(self.body))
+        return b"".join((status_line(self.status), *lines, b"\r\n", self.body))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response of server-sent events, which ends when either side hangs up."""
+
+    open: Callable[[Callable[[bytes], None]], Callable[[], None]]
+    """Given what sends a chunk, begins to send; returns what ends it."""
+
+    @property
+    def head(self) -> bytes:
+        """What is sent before the first event."""
+        return status_line(HTTPStatus.OK) + (
+            b"content-type: text/event-stream\r\n"
+            b"cache-control: no-store\r\n"
+            b"connection: close\r\n\r\n"
+        )
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of a response."""
+    return b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
 
 
 def json_reply(status: int, document: object, *headers: Header) -> Reply:
@@ -93,5 +151,7 @@ TITLES: Final[Mapping[str, str]] = {
     "no-such-page": "No such page",
     "method-not-allowed": "This method is not served here",
     "not-ready": "No snapshot has been heard of yet",
+    "too-many-streams": "Too many streams are open",
+    "broken": "A defect of this gateway's",
 }
 """A title for each problem code; a test holds that every code of a refusal has one."""

@@ -1,24 +1,28 @@
 """Every endpoint of the gateway, in one list."""
 
 from gateway.admit import AdmitHandler
-from gateway.app import App
+from gateway.app import App, Below
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
+from gateway.streams import EVENTS_PATH, Streams
 from gateway.why import WhyHandler
 
 
-def build_app(evaluator: Evaluator, health: HealthHandler) -> App:
+def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> App:
     """Join the handlers into the application that is served."""
     ofrep = OfrepHandler(evaluator)
     return App(
         {
-            ("POST", "/v1/admit"): AdmitHandler(evaluator),
-            ("GET", "/v1/why"): WhyHandler(evaluator),
-            ("POST", FLAGS_PATH): ofrep.all,
-            ("GET", "/healthz"): health.alive,
-            ("GET", "/readyz"): health.ready,
-            ("GET", "/metrics"): health.metrics,
+            (b"POST", b"/v1/admit"): AdmitHandler(evaluator),
+            (b"GET", b"/v1/why"): WhyHandler(evaluator),
+            (b"GET", b"/v1/snapshot"): streams.snapshot,
+            (b"GET", b"/v1/snapshot/stream"): streams.follow,
+            (b"POST", FLAGS_PATH): ofrep.all,
+            (b"GET", EVENTS_PATH): streams.refetch,
+            (b"GET", b"/healthz"): health.alive,
+            (b"GET", b"/readyz"): health.ready,
+            (b"GET", b"/metrics"): health.metrics,
         },
-        one_flag=ofrep.one,
+        below=(Below(b"POST", FLAGS_PATH + b"/", ofrep.one),),
     )

@@ -40,6 +40,7 @@ def _as_json(why: Explanation, question: Question, now: float) -> dict[str, obje
         "user": question.user,
         "tier": question.tier,
         "surface": question.surface,
+        "asks": question.asks,
         "pool": outcome.pool,
         "version": outcome.version,
         "place": _rounded(why.place),

@@ -1,5 +1,6 @@
 """The local snapshot: the newest of each part ever heard, compiled for requests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidegate.rules.decision import Decider
@@ -24,6 +25,8 @@ class SnapshotHolder:
 
     def __init__(self) -> None:
         self.now_held = Held(Snapshot(), Decider(Snapshot()))
+        self.listeners: list[Callable[[], None]] = []
+        """Called whenever something was taken."""
 
     def take(self, offered: Snapshot) -> bool:
         """Take the parts that are newer than those held; False when none was."""
@@ -42,4 +45,6 @@ class SnapshotHolder:
             return False
         snapshot = Snapshot(intent=intent, gates={**held.gates, **newer_gates})
         self.now_held = Held(snapshot, Decider(snapshot))
+        for listener in self.listeners:
+            listener()
         return True

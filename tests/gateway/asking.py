@@ -1,7 +1,7 @@
 """Asking the application, without a server in between."""
 
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
+from gateway.replies import Reply, Request
 from gateway.routes import build_app
+from gateway.streams import Streams
 from gateway.tally import Tally
 from tests.tidegate.snapshots import NOW
 from tidegate.edges.follower import Follower
@@ -51,7 +53,7 @@ class Asked:
         meter = DemandMeter("gateway", self.tally, taken_s=0.0)
         publisher = DemandPublisher(redis, self.holder, meter)
         health = HealthHandler(evaluator, follower, self.tally, publisher)
-        self._app = build_app(evaluator, health)
+        self._app = build_app(evaluator, health, Streams(self.holder))
 
     async def get(self, path: str, query: str = "", *, method: str = "GET") -> Answer:
         return await self.ask(method, path, b"", query=query)
@@ -75,23 +77,11 @@ class Asked:
         query: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        sent: list[MutableMapping[str, Any]] = []
-
-        async def receive() -> MutableMapping[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            sent.append(message)
-
-        given = {"content-length": str(len(body)), **(headers or {})}
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
-        }
-        await self._app(scope, receive, send)
-        start, end = sent
-        received = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], received, end["body"])
+        target = f"{path}?{query}" if query else path
+        given = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        reply = self._app.answer(
+            Request(method.encode(), target.encode(errors="surrogatepass"), given, body)
+        )
+        assert isinstance(reply, Reply)
+        received = {name.decode(): value.decode() for name, value in reply.headers}
+        return Answer(reply.status, received, reply.body)

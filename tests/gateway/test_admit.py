@@ -127,11 +127,6 @@ async def test_another_method_is_told_which_one_is_served() -> None:
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_a_body_too_large_is_refused() -> None:
-    answer = await Asked(snapshot()).admit("a" * 20_000)
-    assert (answer.status, answer.json["code"]) == (413, "too-large")
-
-
 async def test_nothing_is_served_elsewhere() -> None:
     answer = await Asked(snapshot()).get("/v2/admit")
     assert (answer.status, answer.json["code"]) == (404, "no-such-page")

@@ -23,6 +23,7 @@ async def test_a_refusal_is_explained_with_all_that_went_into_it() -> None:
         "user": "ada",
         "tier": "free",
         "surface": "api",
+        "asks": "use",
         "pool": "image",
         "version": 11,
         "exposure": 1.0,

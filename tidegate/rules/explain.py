@@ -1,7 +1,7 @@
 """Why an answer is what it is, worked out on demand, and what would make it yes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -140,7 +140,7 @@ def _in_another_tier(
         return abs(tiers[tier].rank - own_rank), tier
 
     for tier in sorted(tiers, key=steps_away):
-        elsewhere = replace(question, tier=tier)
+        elsewhere = question._replace(tier=tier)
         if tier != question.tier and decider.answer(elsewhere, now).allowed:
             yield f"in tier {tier}: yes now"
             return
@@ -152,7 +152,7 @@ def _on_another_surface(
     intent = snapshot.intent
     surfaces = () if intent is None else intent.features[question.feature].surfaces
     for surface in sorted(surfaces):
-        elsewhere = replace(question, surface=surface)
+        elsewhere = question._replace(surface=surface)
         if decider.answer(elsewhere, now).allowed:
             yield f"on surface {surface}: yes now"
             return

@@ -1,10 +1,10 @@
 """What is asked, and what is answered: one code, one reason, interned for each snapshot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from tidegate.snapshot import DateRange
 
@@ -43,15 +43,14 @@ class Asks(StrEnum):
     SIGNUP = "signup"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Who wants to use what, and where."""
+class Question(NamedTuple):
+    """Who wants to use what, and where; a tuple, because one is made for each request."""
 
     feature: str
     user: str
     tier: str
     surface: str
-    attributes: Attributes = field(default_factory=lambda: NOTHING_SAID)
+    attributes: Attributes = NOTHING_SAID
     asks: Asks = Asks.USE
 
 

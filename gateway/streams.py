@@ -1,0 +1,98 @@
+"""Server-sent events: that answers have changed, for OpenFeature, and the snapshot for clients."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from gateway.replies import Reply, Request, Stream, encode, problem, retry_after
+from tidegate.holding import SnapshotHolder
+from tidegate.snapshot import Snapshot
+
+EVENTS_PATH: Final = b"/ofrep/v1/events"
+MOST: Final = 1_000
+COALESCED_S: Final = 0.1
+"""Publications that come one after the other are told once."""
+ALIVE_EVERY_S: Final = 30.0
+_RETRY_S: Final = 10
+_REFETCH: Final = b"data: " + encode({"type": "refetchEvaluation"}) + b"\n\n"
+
+Send = Callable[[bytes], None]
+
+
+class Streams:
+    """Everybody who listens; each is told by the loop, and none is waited for."""
+
+    def __init__(self, holder: SnapshotHolder, most: int = MOST) -> None:
+        self._holder = holder
+        self._most = most
+        self._refetching: set[Send] = set()
+        self._following: set[Send] = set()
+        self._changed = asyncio.Event()
+        holder.listeners.append(self._changed.set)
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        decided_by = _decided_by(self._holder.now_held.snapshot)
+        told_at = asyncio.get_running_loop().time()
+        while True:
+            try:
+                async with asyncio.timeout(ALIVE_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._tell(self._refetching | self._following, b": alive\n\n")
+                continue
+            self._changed.clear()
+            snapshot = self._holder.now_held.snapshot
+            if self._following:
+                self._tell(self._following, _whole(snapshot))
+            before, decided_by = decided_by, _decided_by(snapshot)
+            if decided_by != before:
+                self._tell(self._refetching, _REFETCH)
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, COALESCED_S - (now - told_at)))
+            told_at = asyncio.get_running_loop().time()
+
+    def snapshot(self, _: Request) -> Reply:
+        """Return the snapshot that is held."""
+        held = self._holder.now_held
+        if not held.is_ready:
+            return problem(503, "not-ready", "this gateway has not heard a snapshot yet")
+        json = (b"content-type", b"application/json")
+        return Reply(200, held.snapshot.model_dump_json().encode(), (json,))
+
+    def follow(self, _: Request) -> Reply | Stream:
+        """Send the snapshot at once, and whole again whenever a part of it changes."""
+        return self._stream(self._following, begins_with_snapshot=True)
+
+    def refetch(self, _: Request) -> Reply | Stream:
+        """Say when answers may have changed, so that a provider asks again."""
+        return self._stream(self._refetching, begins_with_snapshot=False)
+
+    def _stream(self, listeners: set[Send], *, begins_with_snapshot: bool) -> Reply | Stream:
+        if len(self._refetching) + len(self._following) >= self._most:
+            detail = f"{self._most} streams are open here. Ask another gateway, or poll"
+            return problem(503, "too-many-streams", detail, None, retry_after(_RETRY_S))
+
+        def open_stream(send: Send) -> Callable[[], None]:
+            listeners.add(send)
+            held = self._holder.now_held
+            send(_whole(held.snapshot) if begins_with_snapshot and held.is_ready else b": open\n\n")
+            return lambda: listeners.discard(send)
+
+        return Stream(open_stream)
+
+    def _tell(self, listeners: set[Send], chunk: bytes) -> None:
+        for send in tuple(listeners):
+            send(chunk)
+
+
+def _whole(snapshot: Snapshot) -> bytes:
+    return b"data: " + snapshot.model_dump_json().encode() + b"\n\n"
+
+
+def _decided_by(snapshot: Snapshot) -> tuple[object, ...]:
+    """Return what answers depend on: a gate's part is renewed each second, mostly unmoved."""
+    intent = snapshot.intent
+    gates = {pool: (gate.state, gate.ceilings) for pool, gate in snapshot.gates.items()}
+    known = None if intent is None else (intent.tiers, intent.features, intent.models)
+    return known, gates, snapshot.kills
