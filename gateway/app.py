@@ -14,6 +14,7 @@ Handler = Callable[[Request], Reply | Stream]
 """Answers at once: nothing on the way of a request waits for anything."""
 
 _ANY: Final = b"*"
+_REMEMBERED: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class App:
         }
         self._routes = {**heads, **routes}
         self._below = below
+        self._found: dict[tuple[bytes, bytes], Handler] = {}
+        """Handlers by method and target as they were sent; a bounded memory of `_find`."""
 
     def answer(self, request: Request) -> Reply | Stream:
         """Answer one request; a defect of ours is answered as one, and ends nothing."""
         try:
-            handler = self._routes.get((request.method, request.target))
+            handler = self._found.get((request.method, request.target))
             return self._find(request)(request) if handler is None else handler(request)
         except Exception:  # noqa: BLE001 - one defect must not end every connection
             _log.exception("request.broken", target=request.target[:200])
@@ -49,15 +52,17 @@ class App:
     def _find(self, request: Request) -> Handler:
         method, path = request.method, request.path
         handler = self._routes.get((method, path))
-        if handler is not None:
-            return handler
         allowed = {m for m, p in self._routes if p == path}
         for each in self._below:
-            if path.startswith(each.prefix) and len(path) > len(each.prefix):
-                if each.method in {method, _ANY}:
-                    return each.handler
+            if handler is None and path.startswith(each.prefix) and len(path) > len(each.prefix):
+                handler = each.handler if each.method in {method, _ANY} else None
                 allowed.add(each.method)
-        return _refusal(path, allowed)
+        if handler is None:
+            return _refusal(path, allowed)
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        self._found[method, request.target] = handler
+        return handler
 
 
 def _refusal(path: bytes, allowed: set[bytes]) -> Handler:

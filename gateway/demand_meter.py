@@ -32,7 +32,7 @@ class DemandMeter:
     def __init__(self, gateway: str, tally: Tally, *, taken_s: float) -> None:
         self._gateway = gateway
         self._tally = tally
-        self._samples: deque[_Sample] = deque([_Sample(taken_s, Counter(tally.counts))])
+        self._samples: deque[_Sample] = deque([_Sample(taken_s, tally.counts)])
 
     def tick(self, snapshot: Snapshot, *, at: float, taken_s: float) -> DemandReading:
         """Take a sample and return the rates since the window began, with the snapshot held.
@@ -40,14 +40,14 @@ class DemandMeter:
         `at` is in seconds since the epoch. Every tier of the catalogue is there for every pool
         that a feature uses: where nobody asked, a true zero.
         """
-        self._samples.append(_Sample(taken_s, Counter(self._tally.counts)))
+        self._samples.append(_Sample(taken_s, self._tally.counts))
         while self._samples[1].taken_s <= taken_s - WINDOW_S + _SLACK_S:
             self._samples.popleft()
         first, last = self._samples[0], self._samples[-1]
         elapsed_s = max(last.taken_s - first.taken_s, _SLACK_S)
 
         def rps(pool: str, tier: str, code: Code) -> float:
-            kind = Kind(pool, tier, code)
+            kind = Kind(pool, tier, code.value)
             return (last.counts[kind] - first.counts[kind]) / elapsed_s
 
         intent = snapshot.intent

@@ -26,6 +26,7 @@ from tidegate.rules.outcome import Asks, Outcome, Question
 from tidegate.rules.retry import come_back_in_s
 
 FLAGS_PATH: Final = b"/ofrep/v1/evaluate/flags"
+_KEY_BEGINS: Final = len(FLAGS_PATH) + 1
 
 
 class _Error(Exception):
@@ -49,7 +50,7 @@ class OfrepHandler:
         key = _key_of(request)
         held = self._evaluator.held()
         try:
-            question = _read_question(_read_context(request.body), key)
+            question = _read(request.body, key)
             if not held.is_ready:
                 return _not_ready({"key": key})
             _require_known(key, held)
@@ -96,25 +97,39 @@ _EVENTS: Final = {
 }
 
 
-class _Asked(msgspec.Struct):
-    """A request that is right, as nearly all are: read in one go."""
+class _Context(msgspec.Struct, forbid_unknown_fields=True):
+    """A context without attributes, as most are: read and checked in one go."""
 
-    context: dict[str, object]
+    targetingKey: str  # noqa: N815 - as the protocol spells it
+    tier: str
+    surface: str = DEFAULT_SURFACE
+
+
+class _Asked(msgspec.Struct):
+    context: _Context
 
 
 _decode: Final = msgspec.json.Decoder(_Asked).decode
 
 
 def _key_of(request: Request) -> str:
-    raw = request.path[len(FLAGS_PATH) + 1 :]
-    return unquote_to_bytes(raw).decode(errors="replace") if b"%" in raw else raw.decode("latin-1")
+    raw = request.target[_KEY_BEGINS:]
+    if raw.isalnum():
+        return raw.decode("latin-1")
+    return unquote_to_bytes(request.path[_KEY_BEGINS:]).decode(errors="replace")
+
+
+def _read(body: bytes, key: str) -> Question:
+    try:
+        context = _decode(body).context
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _read_question(_read_context(body), key)  # which says what is wrong
+    if not (context.targetingKey and context.tier and context.surface):
+        return _read_question(_read_context(body), key)
+    return Question(key, context.targetingKey, context.tier, context.surface)
 
 
 def _read_context(body: bytes) -> Mapping[str, object]:
-    try:
-        return _decode(body).context
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        pass  # what is wrong is said by a slower reader
     try:
         context = read_object(body).get("context", {})
     except Malformed as error:

@@ -15,7 +15,7 @@ _PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
 
 
 class Request:
-    """One HTTP request with its whole body; header names are in lower case."""
+    """One HTTP request with its whole body; header names are as they were sent."""
 
     __slots__ = ("body", "headers", "method", "peer", "target")
 
@@ -48,9 +48,10 @@ class Request:
         return self.target.partition(b"?")[2]
 
     def header(self, name: bytes) -> str | None:
-        """Return the first header of this name."""
+        """Return the first header of this name, given in lower case."""
+        length = len(name)
         for each, value in self.headers:
-            if each == name:
+            if len(each) == length and each.lower() == name:
                 return value.decode("latin-1")
         return None
 

@@ -12,6 +12,8 @@ import httptools
 from gateway.replies import Header, Reply, Request, Stream, problem
 
 SWEEP_S: Final = 1.0
+_LENGTH_OF_CONTENT_LENGTH: Final = len("content-length")
+_LENGTH_OF_EXPECT: Final = len("expect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._answer = server.application.answer
-        self._loop = loop
+        self._now = loop.time
         self._close_stream: Callable[[], None] | None = None
         self._is_closing = False
         self._stalled_at: float | None = None
@@ -100,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._body = b""
         self._head_bytes = 0
         self._has_head = False
+        self._expects = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to listen to a client."""
@@ -120,8 +123,10 @@ class Connection(asyncio.Protocol):
         """Take what the client sent, and answer each request that is whole."""
         if self._is_closing or self._close_stream is not None:
             return
-        self._heard_at = self._loop.time()
+        self._heard_at = self._now()
         if not self._has_head:
+            if not self._head_bytes:
+                self._began_at = self._heard_at
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -142,10 +147,6 @@ class Connection(asyncio.Protocol):
 
     # --- called by the parser, in the order of a request ---
 
-    def on_message_begin(self) -> None:
-        """Note when a request began."""
-        self._began_at = self._heard_at
-
     def on_url(self, url: bytes) -> None:
         """Take a part of the request's target."""
         self._url += url
@@ -153,20 +154,23 @@ class Connection(asyncio.Protocol):
             raise _Refused(414, "too-large", f"the URL is over {self._limits.head} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self._headers.append((name.lower(), value))
-        if len(self._headers) > self._limits.headers:
+        """Take a header; what is announced to be too large is refused before it is sent."""
+        headers = self._headers
+        headers.append((name, value))
+        length = len(name)
+        if length == _LENGTH_OF_CONTENT_LENGTH and name.lower() == b"content-length":
+            if len(value) > 18 or int(value) > self._limits.body:  # noqa: PLR2004 - digits
+                raise _Refused(*_too_large(self._limits))
+        elif length == _LENGTH_OF_EXPECT and name.lower() == b"expect":
+            self._expects = value.lower() == b"100-continue"
+        elif len(headers) > self._limits.headers:
             raise _Refused(431, "too-large", f"there are over {self._limits.headers} headers")
 
     def on_headers_complete(self) -> None:
-        """Refuse what is announced to be too large, before it is sent."""
+        """Tell a client that asked first to go on."""
         self._has_head = True
-        for name, value in self._headers:
-            if name == b"content-length":
-                if len(value) > 18 or int(value) > self._limits.body:  # noqa: PLR2004 - digits
-                    raise _Refused(*_too_large(self._limits))
-            elif name == b"expect" and value.lower() == b"100-continue":
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._expects:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -198,7 +202,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read its answers."""
-        self._stalled_at = self._loop.time()
+        self._stalled_at = self._now()
         if self._close_stream is None:
             self._transport.pause_reading()
         else:

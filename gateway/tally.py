@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from tidegate.rules.outcome import Code, Outcome
+from tidegate.rules.outcome import Outcome
 
 
 class Kind(NamedTuple):
@@ -11,17 +11,21 @@ class Kind(NamedTuple):
 
     pool: str
     tier: str
-    code: Code
+    code: str
 
 
 class Tally:
     """One count a pool, tier and code; only ever grows."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Kind] = Counter()
+        self._counts: dict[tuple[str, str, str], int] = {}
+
+    @property
+    def counts(self) -> Counter[Kind]:
+        """What was counted so far."""
+        return Counter({Kind(*under): count for under, count in self._counts.items()})
 
     def count(self, outcome: Outcome) -> None:
-        """Count one decision; a tier or feature that nobody published counts as none."""
-        is_known = outcome.code is not Code.FEATURE_UNKNOWN
-        tier = outcome.tier if is_known else ""
-        self.counts[Kind(outcome.pool or "", tier, outcome.code)] += 1
+        """Count one decision."""
+        counts, under = self._counts, outcome.counted_under
+        counts[under] = counts.get(under, 0) + 1

@@ -40,11 +40,11 @@ class AdmissionTeller:
 
     async def tick(self, now: datetime) -> None:
         """Tell what was counted since the last time."""
-        counts = Counter(self._tally.counts)
+        counts = self._tally.counts
         news = counts - self._told
         self._told = counts
         for pool, tier in sorted({(kind.pool, kind.tier) for kind in news}):
-            told = {field: news[Kind(pool, tier, code)] for code, field in _COUNTED.items()}
+            told = {field: news[Kind(pool, tier, code.value)] for code, field in _COUNTED.items()}
             if any(told.values()):
                 await self._outbox.tell(
                     "admission.counted",

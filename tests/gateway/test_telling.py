@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.tally import Kind, Tally
+from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
 from tests.controllers.published import told
 from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
-from tidegate.rules.outcome import Code
+from tidegate.rules.outcome import Code, Outcome
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -34,7 +34,10 @@ class House:
         self.teller = AdmissionTeller("one", self.tally, self.outbox)
 
     def count(self, tier: str, code: Code, times: int, pool: str = "image") -> None:
-        self.tally.counts[Kind(pool, tier, code)] += times
+        allowed = code is Code.ALLOWED
+        outcome = Outcome(allowed, code, "", "image", tier, pool, 1)
+        for _ in range(times):
+            self.tally.count(outcome)
 
     async def told(self) -> list[dict[str, object]]:
         events = await told(self.redis)

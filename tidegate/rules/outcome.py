@@ -1,7 +1,7 @@
 """What is asked, and what is answered: one code, one reason, interned for each snapshot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -70,3 +70,10 @@ class Outcome:
     """When to come back, before jitter; None where coming back soon does not help."""
     until: float | None = None
     """When this refusal ends, in seconds since the epoch, where that is known."""
+    counted_under: tuple[str, str, str] = field(init=False, repr=False, compare=False)
+    """Pool, tier and code, ready to be counted under; what nobody published counts as none."""
+
+    def __post_init__(self) -> None:
+        tier = "" if self.code is Code.FEATURE_UNKNOWN else self.tier
+        # An enumeration is hashed by slow code of its own; its value is not.
+        object.__setattr__(self, "counted_under", (self.pool or "", tier, self.code.value))
