@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import envoy
+
 from benchmarks.deciding import the_snapshot
 from embedded.ports import LOOPBACK, free_ports
 from embedded.redis import RedisServer, find_redis
@@ -80,7 +81,7 @@ async def contestants(folder: Path) -> AsyncIterator[dict[str, tuple[int, str, s
         ([*constants, "uvicorn", str(uvicorn)], uvicorn, {}),
         ([python, "-m", "granian", *serve, "benchmarks.constants:granian_app"], granian, {}),
         (_envoy(bootstrap), envoy, {}),
-        (list(redis.argv(folder)), redis_port, {}),
+        ([str(word) for word in redis.argv(folder)], redis_port, {}),
         (
             [python, "-m", "gateway", "--port", str(gateway)],
             gateway,

@@ -1,0 +1,149 @@
+"""From a publication to its effect in connected clients: `python -m benchmarks.publishing`.
+
+One, eight and 32 clients follow one real Redis. Each publication moves the exposure of a feature
+between all and nobody; its effect is there when a client answers by it. A client is looked at
+whenever its snapshot changes, so that nothing is polled.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from benchmarks.deciding import TIERS, the_feature, the_snapshot
+from embedded.ports import free_ports
+from embedded.redis import RedisServer, find_redis
+from tidegate.edges.follower import Follower
+from tidegate.edges.redis import Redis
+from tidegate.edges.stored import SnapshotFile
+from tidegate.holding import SnapshotHolder
+from tidegate.snapshot import next_version
+
+_CLIENTS: Final = (1, 8, 32)
+_WITHIN_S: Final = 20.0
+
+
+class _Connected:
+    """A client, and when its answer last changed."""
+
+    def __init__(self, url: str, file: Path) -> None:
+        self.redis = Redis(url)
+        self.holder = SnapshotHolder()
+        self.changed = asyncio.Event()
+        self.is_allowed: bool | None = None
+        self.changed_s = 0.0
+        self.holder.listeners.append(self._look)
+        self.following = asyncio.create_task(
+            Follower(self.redis, self.holder, SnapshotFile(file)).run()
+        )
+
+    async def until(self, *, is_allowed: bool) -> float:
+        """Return when the answer became this one, by the monotonic clock."""
+        while self.is_allowed is not is_allowed:
+            self.changed.clear()
+            await self.changed.wait()
+        return self.changed_s
+
+    async def close(self) -> None:
+        """Follow no longer."""
+        self.following.cancel()
+        await asyncio.gather(self.following, return_exceptions=True)
+        await self.redis.close()
+
+    def _look(self) -> None:
+        decider = self.holder.now_held.decider
+        allowed = decider.decide("image", "ada", "pro", "api", time.time()).allowed
+        if allowed is not self.is_allowed:
+            self.is_allowed, self.changed_s = allowed, time.monotonic()
+            self.changed.set()
+
+
+async def measure(publications: int) -> dict[str, object]:
+    """Publish again and again, and wait for every client each time."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(find_redis(), port)
+        process = await asyncio.create_subprocess_exec(
+            *server.argv(Path(folder)), stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            await _until_ready(server)
+            found = {
+                str(count): await _with_clients(count, publications, server.url, Path(folder))
+                for count in _CLIENTS
+            }
+        finally:
+            process.kill()
+            await process.wait()
+    return {
+        "p50_ms": {name: round(statistics.median(each), 2) for name, each in found.items()},
+        "p99_ms": {name: round(_p99(each), 2) for name, each in found.items()},
+    }
+
+
+async def _with_clients(count: int, publications: int, url: str, folder: Path) -> list[float]:
+    clients = [_Connected(url, folder / f"client-{count}-{n}.json") for n in range(count)]
+    effects_ms: list[float] = []
+    async with Redis(url) as redis:
+        held = (await redis.snapshot()).intent
+        version = 0 if held is None else held.version
+        for number in range(publications):
+            is_open = number % 2 == 0
+            now = time.time()
+            version = next_version(now, version)
+            intent, _ = the_snapshot(now)
+            exposure = dict.fromkeys(TIERS, 1.0 if is_open else 0.0)
+            feature = the_feature(exposure=exposure)
+            began_s = time.monotonic()
+            changes = {"version": version, "features": {"image": feature}}
+            await redis.publish(intent.model_copy(update=changes))
+            async with asyncio.timeout(_WITHIN_S):
+                seen = await asyncio.gather(*(c.until(is_allowed=is_open) for c in clients))
+            # The first one waits for the clients to subscribe, and is no measure.
+            effects_ms.extend((at - began_s) * 1e3 for at in seen if number)
+    for client in clients:
+        await client.close()
+    print(f"{count} clients: {len(effects_ms)} effects", file=sys.stderr)  # noqa: T201
+    return effects_ms
+
+
+async def _until_ready(server: RedisServer) -> None:
+    async with asyncio.timeout(_WITHIN_S):
+        while True:
+            try:
+                if await server.is_ready():
+                    return
+            except OSError:
+                await asyncio.sleep(0.05)
+
+
+def _p99(values: Sequence[float]) -> float:
+    return sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]
+
+
+def main() -> None:
+    """Measure and print; the last line is one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the last line only")
+    parser.add_argument("--publications", type=int, default=200)
+    arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    found = uvloop.run(measure(arguments.publications))
+    if not arguments.json:
+        for key, value in found.items():
+            print(f"{key:24} {value}")  # noqa: T201 - what a benchmark is for
+    print(json.dumps(found))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Deciding inside a service's own process, from the snapshot that the gateways follow."""
