@@ -10,6 +10,8 @@ from tests.gateway.asking import Answer, Asked
 from tests.tidegate.snapshots import (
     NOW,
     OPENS,
+    attributes,
+    conditioned_snapshots,
     feature,
     gate,
     instants,
@@ -199,3 +201,24 @@ async def test_one_flag_counts_as_demand_and_all_flags_do_not() -> None:
     assert not asked.tally.counts
     await one(asked)
     assert asked.tally.counts.total() == 1
+
+
+# --- whatever is published and whoever asks ---
+
+
+@given(conditioned_snapshots(), users, attributes, instants)
+async def test_all_at_once_says_what_each_says_by_itself(
+    held: Snapshot, user: str, said: dict[str, object], now: float
+) -> None:
+    asked = Asked(held, now=now)
+    for tier in (held.intent or intent()).tiers:
+        kept = {name: value for name, value in said.items() if name not in {"surface", "asks"}}
+        context = {**kept, "targetingKey": user, "tier": tier}
+        bulk = await asked.post(FLAGS, {"context": context})
+        if bulk.status == 400:  # a number that is none, or half of a surrogate pair
+            continue
+        for flag in bulk.json["flags"]:
+            single = await asked.post(f"{FLAGS}/{flag['key']}", {"context": context})
+            again = await asked.post(f"{FLAGS}/{flag['key']}", {"context": context})
+            assert single.json == flag
+            assert again.json == flag
