@@ -19,11 +19,14 @@ import uvloop
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
+from gateway.identity import Identity
 from gateway.routes import build_app
 from gateway.server import Server
 from gateway.streams import Streams
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
+from gateway.tokens import TokenReader
+from tidegate.callers import CallersSpec, load_callers
 from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
@@ -44,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _leave)
     try:
         settings = Settings.from_environment(os.environ)
+        callers = load_callers(settings.callers)
         arguments = _parse(argv, urlsplit(settings.gateway).port or 80)
         listener = _listen(arguments.port)
     except (PlanError, Unavailable) as error:
@@ -52,13 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     port = listener.getsockname()[1]
     name = arguments.name or f"{settings.node}-{port}"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, name, listener))
+        runner.run(_serve(settings, callers, name, listener))
     return 0
 
 
-async def _serve(settings: Settings, name: str, listener: socket.socket) -> None:
+async def _serve(
+    settings: Settings, callers: CallersSpec, name: str, listener: socket.socket
+) -> None:
     holder, tally = SnapshotHolder(), Tally()
-    evaluator = Evaluator(holder, tally, time.time)
+    tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
+    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens))
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,
@@ -75,7 +82,9 @@ async def _serve(settings: Settings, name: str, listener: socket.socket) -> None
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            runs = (follower.run, publisher.run, teller.run, streams.run)
+            runs = [follower.run, publisher.run, teller.run, streams.run]
+            if tokens is not None:
+                runs.append(tokens.run)
             tasks = [loops.create_task(run()) for run in runs]
             await server.serve(listener, stop)
             for task in tasks:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gateway.evaluate import Evaluator
+from gateway.identity import NotBelieved
 from gateway.questions import Malformed, read_asked
 from gateway.replies import Reply, Request, json_reply, problem, retry_after
 from gateway.written import FOREVER, Written
@@ -20,8 +21,6 @@ _STATUS: Final[Mapping[Code, int]] = {
     # 429 and not 503: GPUs are contended and this tier is rationed, while the service is well. A
     # 503 would make balancers and breakers take a healthy gateway out for paying tiers too.
     Code.GATE_SHED: 429,
-    Code.QUOTA_EXCEEDED: 429,
-    Code.RATE_LIMITED: 429,
     Code.WAITLISTED: 429,
     Code.NOT_EXPOSED: 403,
     Code.NOT_IN_AUDIENCE: 403,
@@ -56,6 +55,10 @@ class AdmitHandler:
         held = self._evaluator.held()
         if not held.is_ready:
             return not_ready(question.user)
+        try:
+            question = self._evaluator.vouched(request, question, held)
+        except NotBelieved as refused:
+            return refused.reply
         now = self._evaluator.now()
         outcome = self._evaluator.admit(held, question, now)
         reply = self._written.get(held, outcome, now)

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.admit import NOT_READY_RETRY_S
 from gateway.evaluate import Evaluator
+from gateway.identity import NotBelieved
 from gateway.questions import (
     DEFAULT_SURFACE,
     Malformed,
@@ -54,8 +55,11 @@ class OfrepHandler:
             if not held.is_ready:
                 return _not_ready({"key": key})
             _require_known(key, held)
+            question = self._evaluator.vouched(request, question, held)
         except _Error as error:
             return _failed(error, {"key": key})
+        except NotBelieved as refused:
+            return refused.reply
         now = self._evaluator.now()
         outcome = self._evaluator.admit(held, question, now)
         reply = self._written.get(held, outcome, now)
@@ -76,6 +80,10 @@ class OfrepHandler:
             return _failed(error, {})
         if not held.is_ready:
             return _not_ready({})
+        try:
+            asked = self._evaluator.vouched(request, asked, held)
+        except NotBelieved as refused:
+            return refused.reply
         now = self._evaluator.now()
         questions = [asked._replace(feature=key) for key in held.decider.features]
         flags = [_flag(held, q, self._evaluator.preview(held, q, now), now) for q in questions]
@@ -101,7 +109,7 @@ class _Context(msgspec.Struct, forbid_unknown_fields=True):
     """A context without attributes, as most are: read and checked in one go."""
 
     targetingKey: str  # noqa: N815 - as the protocol spells it
-    tier: str
+    tier: str | msgspec.UnsetType = msgspec.UNSET
     surface: str = DEFAULT_SURFACE
 
 
@@ -124,9 +132,10 @@ def _read(body: bytes, key: str) -> Question:
         context = _decode(body).context
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _read_question(_read_context(body), key)  # which says what is wrong
-    if not (context.targetingKey and context.tier and context.surface):
+    tier = "" if context.tier is msgspec.UNSET else context.tier
+    if not (context.targetingKey and context.surface and (tier or context.tier != "")):
         return _read_question(_read_context(body), key)
-    return Question(key, context.targetingKey, context.tier, context.surface)
+    return Question(key, context.targetingKey, tier, context.surface)
 
 
 def _read_context(body: bytes) -> Mapping[str, object]:
@@ -146,9 +155,9 @@ def _require_known(key: str, held: Held) -> None:
 
 
 def _read_question(context: Mapping[str, object], feature: str) -> Question:
-    user, tier = context.get("targetingKey"), context.get("tier")
+    user, tier = context.get("targetingKey"), context.get("tier", "")
     surface = context.get("surface", DEFAULT_SURFACE)
-    if not (user and tier and surface) or not (
+    if not (user and surface and (tier or "tier" not in context)) or not (
         type(user) is str and type(tier) is str and type(surface) is str
     ):
         raise _wrong(context)
@@ -167,7 +176,7 @@ def _wrong(context: Mapping[str, object]) -> _Error:
     if context.get("targetingKey") is None or context["targetingKey"] == "":
         return _Error(400, "TARGETING_KEY_MISSING", "context.targetingKey: name the user.")
     try:
-        require_texts(context, ("targetingKey", "tier"))
+        require_texts(context, ("targetingKey",))
     except Malformed as error:
         return _Error(400, "INVALID_CONTEXT", str(error))
     raise AssertionError("a context was refused that has nothing wrong")

@@ -70,7 +70,7 @@ class _Asked(msgspec.Struct):
 
     feature: str
     user: str
-    tier: str
+    tier: str | msgspec.UnsetType = msgspec.UNSET
     surface: str = DEFAULT_SURFACE
     attributes: dict[str, object] = msgspec.field(default_factory=dict)
     asks: Literal["use", "signup"] = "use"
@@ -86,10 +86,11 @@ def read_asked(body: bytes) -> Question:
         asked = _decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return read_question(read_object(body))  # which says what is wrong, all at once
-    if not (asked.feature and asked.user and asked.tier and asked.surface):
+    tier = "" if asked.tier is msgspec.UNSET else asked.tier
+    if not (asked.feature and asked.user and asked.surface and (tier or asked.tier != "")):
         return read_question(read_object(body))
     return Question(
-        asked.feature, asked.user, asked.tier, asked.surface, asked.attributes, _ASKS[asked.asks]
+        asked.feature, asked.user, tier, asked.surface, asked.attributes, _ASKS[asked.asks]
     )
 
 
@@ -98,11 +99,11 @@ def read_question(fields: Mapping[str, object]) -> Question:
 
     Raises Malformed.
     """
-    require_texts(fields, ("feature", "user", "tier"))
+    require_texts(fields, ("feature", "user"))
     return Question(
         feature=str(fields["feature"]),
         user=str(fields["user"]),
-        tier=str(fields["tier"]),
+        tier=str(fields.get("tier", "")),
         surface=surface_of(fields),
         attributes=_attributes_of(fields),
         asks=asks_of(fields),
@@ -130,14 +131,17 @@ def surface_of(fields: Mapping[str, object]) -> str:
 
 
 def require_texts(fields: Mapping[str, object], names: Sequence[str]) -> None:
-    """Raise Malformed, about all at once, unless these fields and any surface are texts."""
+    """Raise Malformed, about all at once, unless these fields and any tier or surface are texts."""
     wrong = [
         Mistake(name, show(fields[name]) if name in fields else "nothing", _TEXT)
         for name in names
         if not _is_text(fields.get(name))
     ]
-    if not _is_text(fields.get("surface", DEFAULT_SURFACE)):
-        wrong.append(Mistake("surface", show(fields["surface"]), f"{_TEXT}, or none"))
+    wrong += [
+        Mistake(name, show(fields[name]), f"{_TEXT}, or none")
+        for name in ("tier", "surface")
+        if name in fields and not _is_text(fields[name])
+    ]
     if wrong:
         raise Malformed(*wrong)
 

@@ -2,6 +2,7 @@
 
 from gateway.admit import malformed, not_ready, opens_as_json
 from gateway.evaluate import Evaluator
+from gateway.identity import NotBelieved
 from gateway.questions import Malformed, read_query, read_question
 from gateway.replies import Reply, Request, json_reply
 from tidegate.rules.explain import Explanation, explain
@@ -25,6 +26,10 @@ class WhyHandler:
         held = self._evaluator.held()
         if not held.is_ready:
             return not_ready(question.user)
+        try:
+            question = self._evaluator.vouched(request, question, held)
+        except NotBelieved as refused:
+            return refused.reply
         now = self._evaluator.now()
         explanation = explain(held.snapshot, held.decider, question, now)
         return json_reply(200, _as_json(explanation, question, now))

@@ -33,6 +33,7 @@ class LoadSettings:
     """How the load test runs, read from the environment; see docs/demand.md."""
 
     gateway: str = "http://127.0.0.1:8080"
+    api_key: str = ""
     load_anywhere: bool = False
     length_s: float = 60.0
     forecast_rps: float = 10.0
@@ -52,6 +53,7 @@ class LoadSettings:
         ]
         settings = cls(
             gateway=environment.get("TIDEGATE_GATEWAY") or cls.gateway,
+            api_key=environment.get("TIDEGATE_API_KEY", ""),
             load_anywhere=environment.get("TIDEGATE_LOAD_ANYWHERE") == "1",
             length_s=numbers["TIDEGATE_LOAD_LENGTH_S"][0] or cls.length_s,
             forecast_rps=numbers["TIDEGATE_LOAD_FORECAST_RPS"][0] or cls.forecast_rps,

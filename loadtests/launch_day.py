@@ -67,6 +67,9 @@ class LaunchDay(LoadTestShape):
         return math.ceil(rate_at(DEMAND, now_s) / PERSON_RPS), _SPAWNS_PER_S
 
 
+_VOUCHING: Final = {"Authorization": f"Bearer {SETTINGS.api_key}"} if SETTINGS.api_key else {}
+
+
 class Person(FastHttpUser):
     """Somebody of one tier who asks now and then, and comes back when told to."""
 
@@ -88,7 +91,9 @@ class Person(FastHttpUser):
     def ask(self) -> None:
         """Ask to be admitted; a refusal is an answer, and its Retry-After is kept."""
         body = {"feature": "image", "user": self.name, "tier": self.tier, "surface": "chat"}
-        with self.client.post("/v1/admit", json=body, catch_response=True) as response:
+        with self.client.post(
+            "/v1/admit", json=body, headers=_VOUCHING, catch_response=True
+        ) as response:
             retry_after_s = self._hear(response)
         if retry_after_s > 0.0:
             # Locust patches it: only this person sleeps.
@@ -98,7 +103,8 @@ class Person(FastHttpUser):
     def evaluate(self) -> None:
         """Ask OpenFeature's question about the same flag."""
         context = {"targetingKey": self.name, "tier": self.tier, "surface": "chat"}
-        self.client.post("/ofrep/v1/evaluate/flags/image", json={"context": context})
+        path = "/ofrep/v1/evaluate/flags/image"
+        self.client.post(path, json={"context": context}, headers=_VOUCHING)
 
     def _hear(self, response: ResponseContextManager) -> float:
         """Count the answer and return the seconds to stay away."""

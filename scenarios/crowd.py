@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from tidegate.cluster import Cluster, PodPhase
 from tidegate.demand import Arrival
 from tidegate.edges.local_pools import LocalPools
 from tidegate.errors import Unavailable
+from tidegate.settings import Settings
 
 _PATIENCE: Final = aiohttp.ClientTimeout(total=120.0)
 _LOOK_EVERY_S: Final = 0.2
@@ -45,8 +47,11 @@ class Tally:
 class Crowd:
     """Sends each arrival at its instant, however slow the answers are."""
 
-    def __init__(self, gateway: str, pools: Cluster, pool: str, feature: str) -> None:
+    def __init__(
+        self, gateway: str, pools: Cluster, pool: str, feature: str, *, api_key: str = ""
+    ) -> None:
         self._gateway = gateway
+        self._vouching = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._pools = pools
         self._pool = pool
         self._feature = feature
@@ -94,7 +99,8 @@ class Crowd:
             "tier": arrival.tier,
             "surface": "chat",
         }
-        async with session.post(f"{self._gateway}/v1/admit", json=question) as response:
+        url = f"{self._gateway}/v1/admit"
+        async with session.post(url, json=question, headers=self._vouching) as response:
             try:
                 answer: Mapping[str, str] = await response.json(content_type=None)
                 return answer["code"]
@@ -159,7 +165,8 @@ async def _main(order: Path) -> None:
 
     told = CrowdOrder.model_validate_json(order.read_text())
     async with LocalPools(told.pools) as pools:
-        crowd = Crowd(told.gateway, pools, told.pool, told.feature)
+        api_key = Settings.from_environment(os.environ).api_key or ""
+        crowd = Crowd(told.gateway, pools, told.pool, told.feature, api_key=api_key)
         await crowd.play(crowd_arrivals(told), told.started_at, told.tally)
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import ctypes.util
 import dataclasses
+import hashlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -40,6 +42,9 @@ class Addresses:
     console: str
 
 
+_CALLERS: Final = "callers.json"
+
+
 class Stack:
     """Starts what a story needs under one folder, and ends all of it."""
 
@@ -47,6 +52,8 @@ class Stack:
         self.folder = folder.resolve()
         self.supervisor = Supervisor(self.folder)
         self._nvml = _stand_in()
+        self.api_key = secrets.token_urlsafe()
+        """What those who ask the gateway in the story's name vouch for tiers with."""
         ports = free_ports(6)
         self._temporal = TemporalDevServer(ports[0], ports[1], self.folder / "temporal.db")
         self._redis = RedisServer(redis or find_redis(), ports[2])
@@ -72,6 +79,9 @@ class Stack:
         # For whoever wants to look, or to disturb, from outside.
         found = json.dumps(dataclasses.asdict(self.addresses), indent=2)
         (self.folder / "addresses.json").write_text(found, encoding="utf-8")
+        digest = hashlib.sha256(self.api_key.encode()).hexdigest()
+        callers = {"apiKeys": [{"name": "story", "sha256": digest}]}
+        (self.folder / _CALLERS).write_text(json.dumps(callers), encoding="utf-8")
         async with asyncio.TaskGroup() as starting:
             starting.create_task(start_temporal(self.supervisor, self._temporal))
             starting.create_task(start_redis(self.supervisor, self._redis, self.folder))
@@ -101,6 +111,8 @@ class Stack:
         given = {name: getattr(self.addresses, name) for name in Addresses.__slots__}
         settings = {variable(name): value for name, value in given.items()}
         settings[variable("state")] = str(self.folder)
+        settings[variable("callers")] = str(self.folder / _CALLERS)
+        settings[variable("api_key")] = self.api_key
         if self._nvml is not None:
             settings[variable("nvml")] = str(self._nvml)
             settings[STATE_SETTING] = str(self.folder / "gpus")

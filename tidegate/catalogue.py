@@ -1,6 +1,5 @@
 """What people write down once: tiers, models, pools, budgets and features."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
@@ -15,7 +14,6 @@ from tidegate.quantities import (
     Share,
     format_duration,
 )
-from tidegate.quotas import QuotaSpec
 from tidegate.spec import Name, Spec
 
 
@@ -183,7 +181,4 @@ class FeatureSpec(Spec):
     )
     layer: LayerSlice | None = Field(
         default=None, description="A part of a layer; features in other parts are excluded."
-    )
-    quotas: Mapping[Name, tuple[QuotaSpec, ...]] = Field(
-        default_factory=dict, description="By tier: how much one user may use."
     )

@@ -18,7 +18,6 @@ from tidegate.references import (
     dangling_names,
     overlapping_layers,
     shared_ranks,
-    strange_quotas,
     unreachable_reserves,
 )
 from tidegate.spec import Name, Spec
@@ -175,7 +174,6 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
     }
     fits = [
         *shared_ranks(declared.tiers),
-        *strange_quotas(declared.features, declared.tiers),
         *circular_requirements(declared.features),
         *overlapping_layers(declared.features),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),

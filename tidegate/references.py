@@ -59,21 +59,6 @@ def shared_ranks(tiers: Mapping[str, TierSpec]) -> Iterator[str]:
             )
 
 
-def strange_quotas(
-    features: Mapping[str, FeatureSpec], tiers: Mapping[str, TierSpec]
-) -> Iterator[str]:
-    """Say which quotas are for a tier that nothing declares."""
-    for name, feature in features.items():
-        for tier in feature.quotas:
-            if tier not in tiers:
-                near = nearest(tier, tiers)
-                hint = f'Did you mean "{near}"?' if near else "Declare it, or correct the name."
-                yield (
-                    f'Feature "{name}": spec.quotas: got {shown(tier)}, '
-                    f"expected the name of a Tier. {hint}"
-                )
-
-
 def circular_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
     """Say which features require themselves, by however many steps; each circle once."""
     told: set[str] = set()

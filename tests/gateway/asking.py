@@ -1,5 +1,6 @@
 """Asking the application, without a server in between."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +10,25 @@ from typing import Any
 from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
+from gateway.identity import Identity
 from gateway.replies import Reply, Request
 from gateway.routes import build_app
 from gateway.streams import Streams
 from gateway.tally import Tally
 from tests.tidegate.snapshots import NOW
+from tidegate.callers import ApiKeySpec, CallersSpec
 from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import SnapshotHolder
 from tidegate.snapshot import Snapshot
+
+KEY = "a-key-for-tests"
+CALLERS = CallersSpec(
+    api_keys=(ApiKeySpec(name="tests", sha256=hashlib.sha256(KEY.encode()).hexdigest()),)
+)
+AS_A_SERVER = {"Authorization": f"Bearer {KEY}"}
+"""What a service shows that vouches for its users' tiers, as most questions here do."""
 
 NOBODY = "redis://127.0.0.1:1/0"
 """Where nothing answers; requests must not care."""
@@ -47,7 +57,7 @@ class Asked:
     def __post_init__(self) -> None:
         if self.held is not None:
             self.holder.take(self.held)
-        evaluator = Evaluator(self.holder, self.tally, lambda: self.now)
+        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS))
         redis = Redis(NOBODY)
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
         meter = DemandMeter("gateway", self.tally, taken_s=0.0)
@@ -78,7 +88,10 @@ class Asked:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         target = f"{path}?{query}" if query else path
-        given = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        given = [
+            (name.encode(), value.encode())
+            for name, value in {**AS_A_SERVER, **(headers or {})}.items()
+        ]
         reply = self._app.answer(
             Request(method.encode(), target.encode(errors="surrogatepass"), given, body)
         )

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from embedded.ports import LOOPBACK, free_ports
-from tests.gateway.asking import NOBODY
+from tests.gateway.asking import AS_A_SERVER, CALLERS, NOBODY
 
 WITHIN_S = 10.0
 
@@ -84,7 +84,7 @@ async def running_gateway(
     (port,) = free_ports(1)
     log = folder / f"{port}.log"
     process = await start(["--port", str(port), *arguments], log, environment(folder, redis))
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(headers=AS_A_SERVER) as http:
         gateway = RunningGateway(process, port, log, http)
         try:
             await gateway.until(gateway.is_alive)
@@ -103,7 +103,14 @@ async def start(
 
 
 def environment(folder: Path, redis: str = NOBODY) -> dict[str, str]:
-    return {**os.environ, "TIDEGATE_REDIS": redis, "TIDEGATE_STATE": str(folder / "state")}
+    callers = folder / "callers.json"
+    callers.write_text(CALLERS.model_dump_json(by_alias=True, exclude_defaults=True))
+    return {
+        **os.environ,
+        "TIDEGATE_REDIS": redis,
+        "TIDEGATE_STATE": str(folder / "state"),
+        "TIDEGATE_CALLERS": str(callers),
+    }
 
 
 def version_now() -> int:

@@ -100,14 +100,16 @@ async def test_before_the_first_snapshot_the_answer_is_neither_yes_nor_no() -> N
 
 
 async def test_all_mistakes_are_named_at_once() -> None:
-    answer = await Asked(snapshot()).post("/v1/admit", {"feature": "", "user": 7, "surface": []})
+    answer = await Asked(snapshot()).post(
+        "/v1/admit", {"feature": "", "user": 7, "tier": "", "surface": []}
+    )
     assert answer.status == 400
     assert answer.json["code"] == "malformed"
     text = "a non-empty string"
     assert answer.json["errors"] == [
         {"field": "feature", "got": '""', "expected": text},
         {"field": "user", "got": "7", "expected": text},
-        {"field": "tier", "got": "nothing", "expected": text},
+        {"field": "tier", "got": '""', "expected": f"{text}, or none"},
         {"field": "surface", "got": "a list of 0", "expected": f"{text}, or none"},
     ]
 

@@ -98,7 +98,7 @@ async def test_the_reason_says_what_kind_of_answer_it_is(
         ({"tier": "free"}, "TARGETING_KEY_MISSING"),
         ({"targetingKey": "", "tier": "free"}, "TARGETING_KEY_MISSING"),
         ({"targetingKey": 7, "tier": "free"}, "INVALID_CONTEXT"),
-        ({"targetingKey": "ada"}, "INVALID_CONTEXT"),
+        ({"targetingKey": "ada", "tier": ""}, "INVALID_CONTEXT"),
         ({"targetingKey": "ada", "tier": 3}, "INVALID_CONTEXT"),
         ({"targetingKey": "ada", "tier": "free", "surface": 1}, "INVALID_CONTEXT"),
         ("ada", "INVALID_CONTEXT"),

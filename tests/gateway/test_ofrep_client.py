@@ -17,6 +17,7 @@ from openfeature.exception import (
 )
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 
+from tests.gateway.asking import AS_A_SERVER
 from tests.gateway.running import running_gateway
 from tests.tidegate.snapshots import OPENS, feature, gate, intent, snapshot
 
@@ -41,7 +42,7 @@ class Client:
     """The provider, which blocks, on a thread of its own."""
 
     def __init__(self, url: str) -> None:
-        self.provider = OFREPProvider(url)
+        self.provider = OFREPProvider(url, headers_factory=lambda: AS_A_SERVER)
 
     async def evaluate(
         self, flag: str, tier: str | None = "pro", key: str | None = "ada"
@@ -94,7 +95,7 @@ async def test_refusals_do_not_pause_the_provider(client: Client) -> None:
     [
         ("music", "pro", "ada", FlagNotFoundError),
         ("image", "pro", None, TargetingKeyMissingError),
-        ("image", None, "ada", InvalidContextError),
+        ("image", "", "ada", InvalidContextError),
     ],
 )
 async def test_each_error_reaches_the_service_as_its_own(

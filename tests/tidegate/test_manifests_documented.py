@@ -28,7 +28,6 @@ from tidegate.errors import PlanError
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.plans import CheckSpec, RolloutSpec, StageSpec
 from tidegate.quantities import AS_WRITTEN
-from tidegate.quotas import QuotaSpec
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 REFERENCE: Final = (DOCS / "manifests.md").read_text(encoding="utf-8")
@@ -48,7 +47,6 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.audience.appVersion`; ": VersionRange,
     "Each of `spec.audience.attributes`; ": AttributeTest,
     "`spec.layer`; ": LayerSlice,
-    "Each of `spec.quotas` of a tier:": QuotaSpec,
     "## Rollout": RolloutSpec,
     "Each of `spec.stages`:": StageSpec,
     "`spec.stages[].check`; ": CheckSpec,

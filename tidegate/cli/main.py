@@ -130,7 +130,7 @@ def why(
     from tidegate.cli.asking import ask_why  # noqa: PLC0415
 
     asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
-    _print(lambda: ask_why(_settings().gateway, asked))
+    _print(lambda: ask_why(_settings().gateway, asked, _settings().api_key))
 
 
 def main() -> None:

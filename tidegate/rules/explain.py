@@ -116,8 +116,6 @@ _TIERS_DIFFER: Final = frozenset(
         Code.GATE_SHED,
         Code.WAITLISTED,
         Code.KILLED,
-        Code.QUOTA_EXCEEDED,
-        Code.RATE_LIMITED,
     }
 )
 

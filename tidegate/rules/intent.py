@@ -52,7 +52,6 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         invited=state.spec.invited,
         requires=state.spec.requires,
         layer=state.spec.layer,
-        quotas=state.spec.quotas,
         signups=state.signups,
     )
 

@@ -23,8 +23,6 @@ class Code(StrEnum):
     PREREQUISITE = "prerequisite"
     LAYER_EXCLUDED = "layer-excluded"
     GATE_SHED = "gate-shed"
-    QUOTA_EXCEEDED = "quota-exceeded"
-    RATE_LIMITED = "rate-limited"
     SIGNUPS_SUSPENDED = "signups-suspended"
     WAITLISTED = "waitlisted"
     KILLED = "killed"

@@ -1,0 +1,187 @@
+"""Who is asking: a tier is what a configured source vouches for, and never what a client claims."""
+
+import hashlib
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from gateway.replies import Header, Reply, Request, problem, retry_after
+from gateway.tokens import TokenReader
+from tidegate.callers import ApiKeySpec, CallersSpec
+from tidegate.errors import Refused, Unavailable
+from tidegate.snapshot import IntentPart
+
+_RETRY_S: Final = 2
+_REMEMBERED_PEERS: Final = 1024
+_DOTS_OF_A_TOKEN: Final = 2
+_CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
+
+
+class NotBelieved(Exception):  # noqa: N818 - an answer, not an error
+    """A credential that was shown is not good, or not good for what was asked."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """What goes with the status."""
+        match self.status:
+            case 401:
+                return (_CHALLENGE,)
+            case 503:
+                return (retry_after(_RETRY_S),)
+            case _:
+                return ()
+
+    @property
+    def reply(self) -> Reply:
+        """The refusal as a problem document."""
+        return problem(self.status, self.code, self.detail, None, *self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose word it is, and how far it counts."""
+
+    name: str
+    tier: str | None = None
+    """What the source says of the tier; None where it says nothing."""
+    user: str | None = None
+    """Who the user is, whoever is named; None where the request says it."""
+    may_name_tiers: bool = False
+    tiers: frozenset[str] = field(default_factory=frozenset)
+    """Which it may name; none means all, as for surfaces."""
+    surfaces: frozenset[str] = field(default_factory=frozenset)
+
+
+_NOBODY: Final = Caller("nobody")
+
+
+class Identity:
+    """Finds out who asks; `tokens` reads JWTs, None where none are configured."""
+
+    def __init__(self, spec: CallersSpec, tokens: TokenReader | None = None) -> None:
+        self._by_digest = {key.sha256: _server(key) for key in spec.api_keys}
+        self._known: dict[str, Caller] = {}
+        """Good keys as they were shown: hashed once, and no more of them than are configured."""
+        self._tokens = tokens
+        self._networks = () if spec.proxies is None else spec.proxies.addresses
+        self._tier_header = b"" if spec.proxies is None else spec.proxies.header.encode()
+        self._peers: dict[str, bool] = {}
+        self._seen: IntentPart | None = None
+        self._lowest = ""
+
+    def caller_of(self, request: Request) -> Caller:
+        """Return whose word the request is; raises NotBelieved for a credential that is not good.
+
+        A proxy's header counts first: what else it passes on is then its client's own affair.
+        """
+        if self._networks and self._is_proxy(request.peer):
+            tier = request.header(self._tier_header)
+            if tier:
+                return Caller("proxy", tier)
+        if self._by_digest:
+            key = request.header(b"x-api-key")
+            if key is not None:
+                return self._known.get(key) or self._server_of(key)
+        if self._by_digest or self._tokens is not None:
+            authorization = request.header(b"authorization")
+            if authorization is not None:
+                return self._bearer(authorization)
+        return _NOBODY
+
+    def tier_of(
+        self, caller: Caller, claimed: str | None, surface: str, intent: IntentPart | None
+    ) -> str:
+        """Return the tier to decide by; raises NotBelieved where a key may not vouch for it."""
+        if caller.tier is not None:
+            return caller.tier
+        if claimed is None or not caller.may_name_tiers:
+            return self._lowest_tier(intent)
+        if caller.tiers and claimed not in caller.tiers:
+            raise _not_vouched(caller, "tier", caller.tiers)
+        if caller.surfaces and surface not in caller.surfaces:
+            raise _not_vouched(caller, "surface", caller.surfaces)
+        return claimed
+
+    def _is_proxy(self, peer: str | None) -> bool:
+        if peer is None:
+            return False
+        known = self._peers.get(peer)
+        if known is None:
+            known = self._is_listed(peer)
+            if len(self._peers) >= _REMEMBERED_PEERS:
+                self._peers.clear()
+            self._peers[peer] = known
+        return known
+
+    def _is_listed(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+    def _bearer(self, authorization: str) -> Caller:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return _NOBODY
+        token = token.strip()
+        known = self._known.get(token)
+        if known is not None:
+            return known
+        if self._tokens is not None and token.count(".") == _DOTS_OF_A_TOKEN:
+            return self._user_of(self._tokens, token)
+        return self._server_of(token)
+
+    def _server_of(self, key: str) -> Caller:
+        # Looked up by its digest, so that how long it takes tells nothing of the keys.
+        digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
+        caller = self._by_digest.get(digest)
+        if caller is None:
+            detail = "the API key is not known here. Check it, or send none"
+            raise NotBelieved(401, "caller-unknown", detail)
+        self._known[key] = caller
+        return caller
+
+    def _user_of(self, tokens: TokenReader, token: str) -> Caller:
+        try:
+            said = tokens.read(token)
+        except Refused as error:
+            raise NotBelieved(401, "caller-unknown", str(error)) from error
+        except Unavailable as error:
+            raise NotBelieved(503, "not-ready", str(error)) from error
+        return Caller("token", said.tier, said.user)
+
+    def _lowest_tier(self, intent: IntentPart | None) -> str:
+        if intent is not self._seen:
+            self._seen, self._lowest = intent, lowest_tier(intent)
+        return self._lowest
+
+
+def lowest_tier(intent: IntentPart | None) -> str:
+    """Return the tier that is served last; "" where none is known."""
+    tiers = {} if intent is None else intent.tiers
+    by_rank = ((policy.rank, policy.gated, name) for name, policy in tiers.items())
+    return max(by_rank, default=(0, True, ""))[2]
+
+
+def _server(key: ApiKeySpec) -> Caller:
+    return Caller(
+        key.name,
+        may_name_tiers=True,
+        tiers=frozenset(key.tiers),
+        surfaces=frozenset(key.surfaces),
+    )
+
+
+def _not_vouched(caller: Caller, field: str, may: frozenset[str]) -> NotBelieved:
+    allowed = ", ".join(sorted(may))
+    detail = f"the key {caller.name} may name the {field} {allowed} only. Ask for a wider key"
+    return NotBelieved(403, "tier-not-vouched", detail)
