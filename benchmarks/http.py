@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -52,6 +53,7 @@ async def running(argv: list[str], port: int, env: Mapping[str, str]) -> AsyncIt
     process = await asyncio.create_subprocess_exec(
         *_pinned(0, argv),
         env={**os.environ, **env},
+        start_new_session=True,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -61,7 +63,8 @@ async def running(argv: list[str], port: int, env: Mapping[str, str]) -> AsyncIt
                 await asyncio.sleep(0.05)
         yield port
     finally:
-        process.kill()
+        # Granian's worker is a child of its own, and would outlive it.
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 

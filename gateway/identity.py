@@ -81,7 +81,7 @@ class Identity:
         A proxy's header counts first: what else it passes on is then its client's own affair.
         """
         if self._networks and self._is_proxy(request.peer):
-            tier = request.header(self._tier_header)
+            tier = self._tier_by_proxy(request)
             if tier:
                 return Caller("proxy", tier)
         if self._by_digest:
@@ -107,6 +107,17 @@ class Identity:
         if caller.surfaces and surface not in caller.surfaces:
             raise _not_vouched(caller, "surface", caller.surfaces)
         return claimed
+
+    def _tier_by_proxy(self, request: Request) -> str | None:
+        written = [v for name, v in request.headers if name.lower() == self._tier_header]
+        if len(written) > 1:
+            # A proxy that adds its header to the client's leaves nobody to say which is whose.
+            detail = (
+                f"{self._tier_header.decode()} comes {len(written)} times. "
+                "Let the proxy replace what its client sent"
+            )
+            raise NotBelieved(401, "caller-unknown", detail)
+        return written[0].decode("latin-1") if written else None
 
     def _is_proxy(self, peer: str | None) -> bool:
         if peer is None:

@@ -111,6 +111,12 @@ def test_a_listed_proxy_is_believed_and_nobody_else_by_the_same_header() -> None
     assert vouched({"x-tier": "plus"}, peer="::ffff:10.1.2.3").tier == "plus"
 
 
+def test_a_proxy_that_adds_its_header_to_the_clients_is_not_believed() -> None:
+    with pytest.raises(NotBelieved, match="comes 2 times") as refused:
+        vouched({"X-Tier": "pro", "x-tier": "free"}, peer="10.1.2.3")
+    assert refused.value.status == 401
+
+
 async def test_a_token_says_the_tier_and_the_user() -> None:
     async with providing() as provider:
         spec = JwtSpec(

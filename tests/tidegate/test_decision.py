@@ -252,6 +252,22 @@ def test_who_is_shed_changes_with_the_hour() -> None:
     assert 0.15 < len(now & next_hour) / 500 < 0.35
 
 
+def test_refusals_of_a_day_are_spread_evenly_over_a_tier() -> None:
+    """By Jain's index: 1 where all are refused equally often, 1/n where one alone is."""
+    decider = Decider(snapshot(intent(), gate({"free": 0.5}, expires_at=NOW + 1e6)))
+    refused = [
+        sum(
+            not decider.decide(
+                "image", f"user-{n}", "free", "api", NOW + hour * SHED_ROTATION_S
+            ).allowed
+            for hour in range(24)
+        )
+        for n in range(2_000)
+    ]
+    jain = sum(refused) ** 2 / (len(refused) * sum(count**2 for count in refused))
+    assert jain >= 0.95
+
+
 def test_pools_and_tiers_that_the_catalogue_lacks_do_not_stop_the_others() -> None:
     lost = intent({"image": feature(), "video": feature(pool="gone")}, tiers=TIERS)
     decider = Decider(snapshot(lost))
