@@ -1,7 +1,8 @@
 """The local snapshot: the newest of each part ever heard, compiled for requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tidegate.rules.decision import Decider
 from tidegate.snapshot import Snapshot
@@ -20,31 +21,55 @@ class Held:
         return self.snapshot.intent is not None
 
 
+Listener = Callable[[Held], None]
+"""Is told of a new state as soon as it is held; must not fail, and must not wait."""
+
+
 class SnapshotHolder:
     """Takes what is newer, part by part, and nothing else; what is missing changes nothing."""
 
     def __init__(self) -> None:
         self.now_held = Held(Snapshot(), Decider(Snapshot()))
-        self.listeners: list[Callable[[], None]] = []
-        """Called whenever something was taken."""
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call this with each new state from now on, in the thread that took it."""
+        self._listeners.append(listener)
 
     def take(self, offered: Snapshot) -> bool:
         """Take the parts that are newer than those held; False when none was."""
         held = self.now_held.snapshot
-        newer_gates = {
-            pool: gate
-            for pool, gate in offered.gates.items()
-            if pool not in held.gates or gate.version > held.gates[pool].version
-        }
+        newer_gates = _newer(offered.gates, held.gates)
+        newer_kills = _newer(offered.kills, held.kills)
         intent = held.intent
         if offered.intent is not None and (
             intent is None or offered.intent.version > intent.version
         ):
             intent = offered.intent
-        if intent is held.intent and not newer_gates:
+        if intent is held.intent and not newer_gates and not newer_kills:
             return False
-        snapshot = Snapshot(intent=intent, gates={**held.gates, **newer_gates})
+        snapshot = Snapshot(
+            intent=intent,
+            gates={**held.gates, **newer_gates},
+            kills={**held.kills, **newer_kills},
+        )
         self.now_held = Held(snapshot, Decider(snapshot))
-        for listener in self.listeners:
-            listener()
+        for listener in self._listeners:
+            listener(self.now_held)
         return True
+
+
+class _Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+_P = TypeVar("_P", bound=_Versioned)
+
+
+def _newer(offered: Mapping[str, _P], held: Mapping[str, _P]) -> dict[str, _P]:
+    return {
+        name: part
+        for name, part in offered.items()
+        if name not in held or part.version > held[name].version
+    }

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
 from tidegate.edges.stored import SnapshotFile
-from tidegate.holding import SnapshotHolder
-from tidegate.snapshot import Snapshot
+from tidegate.holding import Held, SnapshotHolder
+from tidegate.snapshot import KillPart, Snapshot
 
 parts = st.builds(
     lambda i, g: Snapshot(
@@ -80,3 +80,30 @@ def test_a_disk_that_fails_is_told_once(tmp_path: Path) -> None:
         file.save(snapshot())
         file.save(snapshot())
     assert [log["event"] for log in logs] == ["snapshot.unsaved"]
+
+
+def test_listeners_hear_of_what_was_taken_and_of_nothing_else() -> None:
+    holder, heard = SnapshotHolder(), list[Held]()
+    holder.listen(heard.append)
+    holder.take(snapshot())
+    holder.take(snapshot())
+    assert heard == [holder.now_held]
+
+
+def test_an_order_to_close_a_feature_is_taken_with_the_rest() -> None:
+    def kill(version: int, expires_at: float) -> Snapshot:
+        part = KillPart(
+            feature="image",
+            version=version,
+            issued_at=NOW,
+            expires_at=expires_at,
+            by="ops",
+            reason="a leak",
+        )
+        return Snapshot(kills={"image": part})
+
+    holder = SnapshotHolder()
+    holder.take(snapshot())
+    assert holder.take(kill(2, NOW + 60.0))
+    assert not holder.take(kill(1, NOW - 60.0))
+    assert not holder.now_held.decider.decide("image", "ada", "pro", "api", NOW).allowed
