@@ -26,7 +26,7 @@ from embedded.redis import RedisServer, find_redis
 from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
-from tidegate.holding import SnapshotHolder
+from tidegate.holding import Held, SnapshotHolder
 from tidegate.snapshot import next_version
 
 _CLIENTS: Final = (1, 8, 32)
@@ -42,7 +42,7 @@ class _Connected:
         self.changed = asyncio.Event()
         self.is_allowed: bool | None = None
         self.changed_s = 0.0
-        self.holder.listeners.append(self._look)
+        self.holder.listen(self._look)
         self.following = asyncio.create_task(
             Follower(self.redis, self.holder, SnapshotFile(file)).run()
         )
@@ -60,9 +60,8 @@ class _Connected:
         await asyncio.gather(self.following, return_exceptions=True)
         await self.redis.close()
 
-    def _look(self) -> None:
-        decider = self.holder.now_held.decider
-        allowed = decider.decide("image", "ada", "pro", "api", time.time()).allowed
+    def _look(self, held: Held) -> None:
+        allowed = held.decider.decide("image", "ada", "pro", "api", time.time()).allowed
         if allowed is not self.is_allowed:
             self.is_allowed, self.changed_s = allowed, time.monotonic()
             self.changed.set()

@@ -70,9 +70,10 @@ async def _publisher(settings: Settings, redis: Redis) -> None:
     from controllers.loop import run  # noqa: PLC0415
     from controllers.publisher import Publisher  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
+    from tidegate.signing import load_keyring  # noqa: PLC0415
 
     plane = await connect(settings.temporal, settings.namespace)
-    publisher = Publisher(redis, plane)
+    publisher = Publisher(redis, plane, load_keyring(settings.keys_file))
     await run("publisher", publisher, period_s=1.0, wake=publisher.wake)
 
 

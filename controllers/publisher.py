@@ -3,11 +3,13 @@
 import asyncio
 from typing import Final
 
+from controllers.kill_notes import KillNotes
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Unavailable
 from tidegate.rules.intent import compile_intent
 from tidegate.rules.ledger import Ledger
+from tidegate.signing import Keyring
 from tidegate.snapshot import INTENT, IntentPart, next_version
 
 ASK_EVERY_S: Final = 5.0
@@ -23,9 +25,10 @@ _NUDGES: Final = ("catalogue.", "feature.", "claim.", "supply.")
 class Publisher:
     """The only writer of the intent part."""
 
-    def __init__(self, redis: Redis, plane: ControlPlane) -> None:
+    def __init__(self, redis: Redis, plane: ControlPlane, keys: Keyring | None = None) -> None:
         self._redis = redis
         self._plane = plane
+        self._kills = KillNotes(redis, plane, keys)
         self._heard = "0"
         self._asked_at = 0.0
         self._intent: IntentPart | None = None
@@ -35,7 +38,10 @@ class Publisher:
         await self._redis.events(after=self._heard, wait_s=wait_s)
 
     async def tick(self, now: float) -> None:
-        """Publish the intent where it changed, is about to expire, or was lost."""
+        """Publish the intent where it changed, is about to expire, or was lost.
+
+        Then tell the entities of orders that closed a feature without them.
+        """
         nudged = await self._was_nudged()
         snapshot = await self._redis.snapshot()
         lost = snapshot.intent is None and self._intent is not None
@@ -49,6 +55,7 @@ class Publisher:
             self._asked_at = now
             if intent is not None and self._is_due(intent, now):
                 await self._publish(intent, now, issued_at=now)
+        await self._kills.tick(now)
 
     def _is_due(self, intent: IntentPart, now: float) -> bool:
         held = self._intent

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,14 +27,17 @@ from gateway.streams import Streams
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
 from gateway.tokens import TokenReader
+from gateway.use import UseMeter, UsersSeen
 from tidegate.callers import CallersSpec, load_callers
 from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
+from tidegate.edges.redis_use import UseLog
 from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import PlanError, Unavailable
 from tidegate.holding import SnapshotHolder
 from tidegate.settings import Settings
+from tidegate.signing import Keyring, load_keyring
 
 _log = structlog.get_logger("gateway")
 
@@ -48,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment(os.environ)
         callers = load_callers(settings.callers)
+        keys = load_keyring(settings.keys_file)
         arguments = _parse(argv, urlsplit(settings.gateway).port or 80)
         listener = _listen(arguments.port)
     except (PlanError, Unavailable) as error:
@@ -56,33 +61,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     port = listener.getsockname()[1]
     name = arguments.name or f"{settings.node}-{port}"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, callers, name, listener))
+        runner.run(_serve(settings, _Trusted(callers, keys), name, listener))
     return 0
 
 
-async def _serve(
-    settings: Settings, callers: CallersSpec, name: str, listener: socket.socket
-) -> None:
-    holder, tally = SnapshotHolder(), Tally()
+@dataclass(frozen=True, slots=True)
+class _Trusted:
+    """Who may vouch for tiers, and what orders are signed with."""
+
+    callers: CallersSpec
+    keys: Keyring
+
+
+async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: socket.socket) -> None:
+    holder, tally, users = SnapshotHolder(), Tally(), UsersSeen()
+    callers = trusted.callers
     tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
-    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens))
+    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens), users)
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,
         Outbox(path, f"/gateways/{name}", redis) as outbox,
     ):
-        follower = Follower(redis, holder, SnapshotFile(settings.state / f"gateway-{name}.json"))
+        file = SnapshotFile(settings.state / f"gateway-{name}.json")
+        follower = Follower(redis, holder, file, keys=trusted.keys)
         meter = DemandMeter(name, tally, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
         streams = Streams(holder)
-        health = HealthHandler(evaluator, follower, tally, publisher)
+        health = HealthHandler(evaluator, follower, tally, publisher, users)
         server = Server(build_app(evaluator, health, streams))
         follower.start_from_disk()
         stop = _stop_on_signals()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            runs = [follower.run, publisher.run, teller.run, streams.run]
+            use = UseMeter(UseLog(redis, name), holder, tally, users)
+            runs = [follower.run, publisher.run, teller.run, streams.run, use.run]
             if tokens is not None:
                 runs.append(tokens.run)
             tasks = [loops.create_task(run()) for run in runs]

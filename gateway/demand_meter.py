@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ from gateway.tally import Kind, Tally
 from tidegate.edges.redis import Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
-from tidegate.readings import DemandReading, TierDemand
+from tidegate.readings import DemandReading, ModelUse, TierDemand
 from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot
 
@@ -53,23 +54,42 @@ class DemandMeter:
         intent = snapshot.intent
         tiers = () if intent is None else tuple(intent.tiers)
         pools = () if intent is None else sorted({f.pool for f in intent.features.values()})
+        demand = {
+            pool: {
+                tier: TierDemand(
+                    admitted_rps=rps(pool, tier, Code.ALLOWED),
+                    refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
+                    not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
+                )
+                for tier in tiers
+            }
+            for pool in pools
+        }
         return DemandReading(
             gateway=self._gateway,
             at=at,
-            demand={
-                pool: {
-                    tier: TierDemand(
-                        admitted_rps=rps(pool, tier, Code.ALLOWED),
-                        refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
-                        not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
-                    )
-                    for tier in tiers
-                }
-                for pool in pools
-            },
+            demand=demand,
+            use=_by_model(snapshot, demand),
             seen=snapshot.versions(),
             gates={pool: as_json(gate) for pool, gate in snapshot.gates.items()},
         )
+
+
+def _by_model(
+    snapshot: Snapshot, demand: Mapping[str, Mapping[str, TierDemand]]
+) -> dict[str, dict[str, ModelUse]]:
+    """Add up what pools of the same model admit."""
+    pools = {} if snapshot.intent is None else snapshot.intent.pools
+    rates: dict[str, dict[str, float]] = {}
+    for pool, tiers in demand.items():
+        if pool in pools:
+            of_model = rates.setdefault(pools[pool].model, {})
+            for tier, asked in tiers.items():
+                of_model[tier] = of_model.get(tier, 0.0) + asked.admitted_rps
+    return {
+        model: {tier: ModelUse(rps=rps) for tier, rps in tiers.items()}
+        for model, tiers in rates.items()
+    }
 
 
 class DemandPublisher:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from gateway.identity import Identity
 from gateway.replies import Request
 from gateway.tally import Tally
+from gateway.use import UsersSeen
 from tidegate.holding import Held, SnapshotHolder
 from tidegate.rules.outcome import Outcome, Question
 
@@ -16,11 +17,17 @@ class Evaluator:
     """Decides, and counts what a request's answer came to."""
 
     def __init__(
-        self, holder: SnapshotHolder, tally: Tally, clock: Clock, identity: Identity
+        self,
+        holder: SnapshotHolder,
+        tally: Tally,
+        clock: Clock,
+        identity: Identity,
+        users: UsersSeen,
     ) -> None:
         self._holder = holder
         self._identity = identity
         self._count = tally.count
+        self._saw = users.saw
         self.now = clock
         """Returns the present, in seconds since the epoch."""
 
@@ -45,6 +52,8 @@ class Evaluator:
         """Decide and count: this is a request for work."""
         outcome = held.decider.answer(question, now)
         self._count(outcome)
+        if outcome.allowed:
+            self._saw(outcome.counted_under, question.user)
         return outcome
 
     def preview(self, held: Held, question: Question, now: float) -> Outcome:

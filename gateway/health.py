@@ -12,6 +12,7 @@ from gateway.demand_meter import DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.replies import Reply, Request, json_reply
 from gateway.tally import Tally
+from gateway.use import UsersSeen
 from tidegate.edges.follower import Follower
 from tidegate.snapshot import INTENT, Snapshot, gate_part
 
@@ -22,12 +23,17 @@ class HealthHandler:
     """Serves `GET /healthz`, `/readyz` and `/metrics`."""
 
     def __init__(
-        self, evaluator: Evaluator, follower: Follower, tally: Tally, publisher: DemandPublisher
+        self,
+        evaluator: Evaluator,
+        follower: Follower,
+        tally: Tally,
+        publisher: DemandPublisher,
+        users: UsersSeen,
     ) -> None:
         self._evaluator = evaluator
         self._follower = follower
         self._registry = CollectorRegistry()
-        self._registry.register(_GatewayCollector(evaluator, follower, tally, publisher))
+        self._registry.register(_GatewayCollector(evaluator, follower, tally, publisher, users))
         ProcessCollector(registry=self._registry)
 
     def alive(self, _: Request) -> Reply:
@@ -63,12 +69,18 @@ class _GatewayCollector(Collector):
     """Reads the counts when scraped, so that a request only adds one to one number."""
 
     def __init__(
-        self, evaluator: Evaluator, follower: Follower, tally: Tally, publisher: DemandPublisher
+        self,
+        evaluator: Evaluator,
+        follower: Follower,
+        tally: Tally,
+        publisher: DemandPublisher,
+        users: UsersSeen,
     ) -> None:
         self._evaluator = evaluator
         self._follower = follower
         self._tally = tally
         self._publisher = publisher
+        self._users = users
 
     def collect(self) -> Iterator[Metric]:
         decisions = CounterMetricFamily(
@@ -87,6 +99,11 @@ class _GatewayCollector(Collector):
             _PREFIX + "readings_dropped",
             "Demand readings that could not be published.",
             value=self._publisher.dropped,
+        )
+        yield CounterMetricFamily(
+            _PREFIX + "users_dropped",
+            "Uses whose user is in no count of users.",
+            value=self._users.dropped,
         )
 
 

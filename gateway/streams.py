@@ -28,7 +28,7 @@ class Streams:
         self._refetching: set[Send] = set()
         self._following: set[Send] = set()
         self._changed = asyncio.Event()
-        holder.listeners.append(self._changed.set)
+        holder.listen(lambda _: self._changed.set())
 
     async def run(self) -> None:
         """Tell until cancelled."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from tidegate.kills import is_over
 from tidegate.rules.decision import Decider
 from tidegate.snapshot import Snapshot
 
@@ -53,10 +54,22 @@ class SnapshotHolder:
             gates={**held.gates, **newer_gates},
             kills={**held.kills, **newer_kills},
         )
+        self._hold(snapshot)
+        return True
+
+    def forget_kills(self, now: float) -> tuple[str, ...]:
+        """Drop the orders that are over; returns the features that they closed."""
+        held = self.now_held.snapshot
+        over = tuple(feature for feature, kill in held.kills.items() if is_over(kill, now))
+        if over:
+            left = {feature: kill for feature, kill in held.kills.items() if feature not in over}
+            self._hold(held.model_copy(update={"kills": left}))
+        return over
+
+    def _hold(self, snapshot: Snapshot) -> None:
         self.now_held = Held(snapshot, Decider(snapshot))
         for listener in self._listeners:
             listener(self.now_held)
-        return True
 
 
 class _Versioned(Protocol):

@@ -58,8 +58,20 @@ class Reading:
                 return f"{self.name} is absent"
 
 
+@dataclass(frozen=True, slots=True)
+class UseOfModel:
+    """What one tier used of a model over some days."""
+
+    requests: int
+    distinct_users: int
+    """Estimated with HyperLogLog: standard error 0.81 %."""
+    users_dropped: int
+    """Requests whose users are not among them, because a gateway had too many at once."""
+
+
 class _Published(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What a newer release adds is passed over: its readings count all the same.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class GpuReading(_Published):
@@ -114,6 +126,12 @@ class TierDemand(_Published):
     not_exposed_rps: float
 
 
+class ModelUse(_Published):
+    """What one tier uses of a model now, over the gateway's last window."""
+
+    rps: float
+
+
 class DemandReading(_Published):
     """What one gateway admitted and refused, and the snapshot it holds."""
 
@@ -125,3 +143,5 @@ class DemandReading(_Published):
     """The highest version held of each snapshot part."""
     gates: Mapping[str, str] = Field(default_factory=dict)
     """Each pool's gate part as held, as JSON, for a writer that starts anew."""
+    use: Mapping[str, Mapping[str, ModelUse]] | None = None
+    """By model, then tier: what was admitted; None from a release that does not say."""

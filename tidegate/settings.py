@@ -36,6 +36,9 @@ class Settings(BaseModel):
     gateway: str = Field("http://127.0.0.1:8080", description="A gateway, for the CLI and loads.")
     console: str = Field("http://127.0.0.1:8088", description="Where the console listens.")
     state: Path = Field(Path(".tidegate"), description="Folder for outboxes and snapshots.")
+    keys: Path | None = Field(
+        None, description="File of signing keys; by default keys.json in the state folder."
+    )
     callers: Path | None = Field(
         None, description="File that says who may vouch for tiers; by default nobody."
     )
@@ -44,6 +47,11 @@ class Settings(BaseModel):
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
     )
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the signing keys are."""
+        return self.state / "keys.json" if self.keys is None else self.keys
 
     @field_validator("temporal")
     @classmethod

@@ -162,6 +162,10 @@ class KillPart(_Part):
     """Whom it closes the feature for; None for all."""
     by: str
     reason: str
+    kept_until: float = 0.0
+    """Until when it is remembered, ended or not: longer where it lifts an order than it holds."""
+    token: str = ""
+    """The order as signed, so that whoever holds it can publish it again."""
 
 
 class Snapshot(BaseModel):

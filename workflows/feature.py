@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
         FeatureState,
         Hold,
         HoldOrder,
+        KillNote,
         Transition,
         WaitingNote,
     )
@@ -142,6 +143,28 @@ class Feature:
         if held is not None and held.role != order.role:
             message = f'feature "{self.state.name}": only {held.role} releases this hold.'
             raise refuse(message)
+
+    @workflow.update
+    def note_kill(self, note: KillNote) -> None:
+        """Remember, once, an order that closed the feature or ended that, and took effect before.
+
+        Exposure stays as it is: whoever was in is in again when the order ends.
+        """
+        if note.version <= self.state.kill_noted:
+            return
+        self.state.kill_noted = note.version
+        whom = "all tiers" if note.tiers is None else ", ".join(note.tiers)
+        closed = f"closed for {whom} until {note.until:%F %H:%M:%S} UTC"
+        self.remember(f"{'reopened' if note.is_lift else closed} by {note.by}", note.reason)
+        self.outbox.tell(
+            "feature.kill_lifted" if note.is_lift else "feature.killed",
+            subject=self.subject,
+            feature=self.state.name,
+            tiers=whom,
+            until=note.until.isoformat(),
+            by=note.by,
+            reason=note.reason,
+        )
 
     @workflow.query
     def current(self) -> FeatureState:

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,13 @@ from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Unavailable
+from tidegate.kills import sign_order
 from tidegate.manifests import parse_manifests
 from tidegate.messages.budget import Observation
 from tidegate.messages.catalogue import CatalogueState, Declaration
 from tidegate.messages.feature import ExposeOrder, HoldOrder
-from tidegate.snapshot import INTENT, IntentPart, TierPolicy
+from tidegate.signing import Key, Keyring
+from tidegate.snapshot import INTENT, IntentPart, KillPart, TierPolicy
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -60,6 +63,9 @@ spec:
 )
 FEATURE = FeatureSpec(pool="image", surfaces=("chat",), on_stale="close")
 TIERS = {"pro": TierSpec(rank=0, gated=False), "free": TierSpec(rank=1)}
+
+KEYS = Keyring((Key("ours", b"o" * 32),))
+ENDS = f"{datetime.fromtimestamp(NOW + 60.0, UTC):%F %H:%M:%S} UTC"
 
 _numbers = itertools.count(1)
 
@@ -113,7 +119,13 @@ class House:
     feature: str = "none"
 
     def __post_init__(self) -> None:
-        self.publisher = Publisher(self.redis, self.plane)
+        self.publisher = Publisher(self.redis, self.plane, KEYS)
+
+    async def whats(self) -> list[str]:
+        """Return what the feature remembers of itself."""
+        state = await self.plane.feature(self.feature)
+        assert state is not None
+        return [entry.what for entry in state.history]
 
     async def intent(self) -> IntentPart:
         intent = (await self.redis.snapshot()).intent
@@ -318,3 +330,47 @@ async def test_a_redis_that_is_away_is_unavailable_and_nobody_is_asked(
         with pytest.raises(Unavailable):
             await publisher.tick(NOW)
     assert house.plane.asked == 0
+
+
+def order(feature: str, *, version: int = 7, lasts_s: float = 60.0) -> KillPart:
+    part = KillPart(
+        feature=feature,
+        version=version,
+        issued_at=NOW,
+        expires_at=NOW + lasts_s,
+        kept_until=NOW + lasts_s,
+        by="lee",
+        reason="hands",
+    )
+    return sign_order(part, KEYS)
+
+
+async def test_an_order_that_closed_a_feature_is_told_to_its_entity_once_temporal_is_back(
+    house: House,
+) -> None:
+    await house.publisher.tick(NOW)
+    await house.redis.publish_kill(order(house.feature), over="")
+    await house.redis.publish_kill(order("nobody-made-it"), over="")
+    house.plane.is_away = True
+    with pytest.raises(Unavailable):
+        await house.publisher.tick(NOW + 6.0)
+    house.plane.is_away = False
+    for at in (6.0, 7.0, 8.0):
+        await house.publisher.tick(NOW + at)
+    await Publisher(house.redis, house.plane, KEYS).tick(NOW + 9.0)
+    assert await house.whats() == ["declared", f"closed for all tiers until {ENDS} by lee"]
+    assert set((await house.redis.published()).kills) == {house.feature, "nobody-made-it"}
+
+
+async def test_an_order_that_is_over_is_told_all_the_same_and_then_dropped(house: House) -> None:
+    await house.redis.publish_kill(order(house.feature), over="")
+    await house.publisher.tick(NOW + 60.0)
+    assert (await house.whats())[1:] == [f"closed for all tiers until {ENDS} by lee"]
+    assert (await house.redis.published()).kills == {}
+
+
+async def test_an_order_that_is_not_signed_is_told_to_nobody(house: House) -> None:
+    forged = order(house.feature).model_copy(update={"token": "forged"})
+    await house.redis.publish_kill(forged, over="")
+    await house.publisher.tick(NOW)
+    assert await house.whats() == ["declared"]

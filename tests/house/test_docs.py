@@ -3,7 +3,9 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 from urllib.parse import unquote
 
@@ -16,9 +18,9 @@ from scenarios.assertions import ALL
 from scenarios.scenario import ScenarioSpec
 from tests.house.checkout import ROOT, texts
 from tests.house.test_makefile import targets_of
+from tidegate import edges
 from tidegate.cli.main import EXIT_CODES, app
 from tidegate.documents import read_documents
-from tidegate.edges import redis as redis_edge
 from tidegate.manifests import Manifests, parse_manifests
 from tidegate.rules.outcome import Code
 from tidegate.settings import Settings, variable
@@ -209,7 +211,9 @@ def test_an_error_code_without_a_word_about_it_is_caught() -> None:
 
 
 def test_every_key_in_redis_is_in_the_reference() -> None:
-    keys = {value for value in vars(redis_edge).values() if str(value).startswith("tidegate:")}
+    modules = [import_module(f"tidegate.edges.{m.name}") for m in iter_modules(edges.__path__)]
+    values = [value for module in modules for value in vars(module).values()]
+    keys = {value for value in values if isinstance(value, str) and value.startswith("tidegate:")}
     assert keys
     assert {cells[0].strip("`") for cells in rows("Keys in Redis")} - {"key"} == keys
 

@@ -1,11 +1,13 @@
 """A feature: exposure that is set once an order, holds, and the history of both."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.workflows.story import Given, Story, Then
 from tidegate.catalogue import FeatureSpec
 from tidegate.errors import Refused
-from tidegate.messages.feature import HISTORY_KEPT, ExposeOrder, HoldOrder
+from tidegate.messages.feature import HISTORY_KEPT, ExposeOrder, HoldOrder, KillNote
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -109,3 +111,26 @@ async def test_asking_a_feature_that_nobody_declared_says_what_to_do(story: Stor
         "feature/unheard-of: no such workflow is running. Apply its manifest first."
     )
     assert await story.plane.feature("unheard-of") is None
+
+
+def _kill(version: int, *, is_lift: bool = False) -> KillNote:
+    until = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    return KillNote(version=version, is_lift=is_lift, until=until, by="lee", reason="hands")
+
+
+async def test_an_order_that_closed_it_is_remembered_and_told_once_and_leaves_exposure(
+    story: Story, given: Given, then: Then
+) -> None:
+    await given.feature()
+    await story.plane.ask_feature(story.feature, "expose", _order("1", 0.5))
+    for version in (7, 7, 6, 8):
+        note = _kill(version, is_lift=version == 8)
+        await story.plane.ask_feature(story.feature, "note_kill", note)
+    state = await story.feature_state()
+    assert state.exposure == {"pro": 0.5}
+    assert [entry.what for entry in state.history[-2:]] == [
+        "closed for all tiers until 2026-03-04 12:00:00 UTC by lee",
+        "reopened by lee",
+    ]
+    await then.told("feature.killed")
+    await then.told("feature.kill_lifted")

@@ -133,6 +133,41 @@ def why(
     _print(lambda: ask_why(_settings().gateway, asked, _settings().api_key))
 
 
+@app.command()
+def kill(
+    feature: Annotated[str, typer.Argument(help="The feature to close.")],
+    reason: Reason,
+    until: Annotated[
+        str, typer.Option(help="When it ends: a duration or an instant, at most 7 days ahead.")
+    ] = "",
+    tier: Annotated[
+        list[str] | None, typer.Option(help="A tier to close it for, again for each; or all.")
+    ] = None,
+    lift: Annotated[
+        bool, typer.Option("--lift", help="End the order that closes the feature, now.")
+    ] = False,
+    by: By = "",
+) -> None:
+    """Close a feature at once, for a while, also with Temporal away."""
+    from tidegate.cli.killing import Asked, kill_feature  # noqa: PLC0415
+
+    asked = Asked(feature, until, reason, tuple(tier or ()), by or _me(), is_lift=lift)
+    _print(lambda: kill_feature(_settings(), asked))
+
+
+@app.command()
+def use(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    days: Annotated[
+        int, typer.Option(min=1, max=40, help="Over so many days, today's the last.")
+    ] = 7,
+) -> None:
+    """Show who uses a model, by tier: requests, and different users."""
+    from tidegate.cli.using import tell_use  # noqa: PLC0415
+
+    _print(lambda: tell_use(_settings(), model, days))
+
+
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:

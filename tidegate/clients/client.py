@@ -12,6 +12,7 @@ from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import SnapshotHolder
 from tidegate.rules.outcome import NOTHING_SAID, Asks, Attributes, Outcome, Question
+from tidegate.signing import load_keyring
 
 READY_WITHIN_S: Final = 5.0
 
@@ -26,7 +27,7 @@ class Client:
         self._holder = holder
         self._heard = asyncio.Event()
         self._take()
-        holder.listeners.append(self._take)
+        holder.listen(lambda _: self._take())
 
     @property
     def is_ready(self) -> bool:
@@ -81,15 +82,18 @@ class Client:
 
 @asynccontextmanager
 async def follow_redis(
-    url: str, state: Path, *, ready_within_s: float = READY_WITHIN_S
+    url: str, state: Path, *, keys: Path | None = None, ready_within_s: float = READY_WITHIN_S
 ) -> AsyncIterator[Client]:
     """Follow what is published, and yield a client, ready or not after `ready_within_s`.
 
-    `state` is a folder for the last good snapshot, to start from while Redis is away.
+    `state` is a folder for the last good snapshot, to start from while Redis is away. `keys` is
+    the gateways' file of signing keys: without it, orders to close a feature are not believed.
     """
     holder = SnapshotHolder()
     async with Redis(url) as redis:
-        follower = Follower(redis, holder, SnapshotFile(state / "client.json"))
+        keyring = None if keys is None else load_keyring(keys)
+        file = SnapshotFile(state / "client.json")
+        follower = Follower(redis, holder, file, keys=keyring)
         follower.start_from_disk()
         client = Client(holder)
         following = asyncio.create_task(follower.run())

@@ -1,6 +1,8 @@
 """Following what is published: by subscription, with a poll as backstop, through any loss."""
 
 import asyncio
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -9,6 +11,9 @@ from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
+from tidegate.kills import KillReader
+from tidegate.signing import Keyring
+from tidegate.snapshot import KillPart, Snapshot
 
 _log = structlog.get_logger(__name__)
 
@@ -22,8 +27,19 @@ _BACK_OFF_MOST_S: Final = 1.0
 class Follower:
     """Keeps the holder as new as Redis, and the last state where Redis is lost or empty."""
 
-    def __init__(self, redis: Redis, holder: SnapshotHolder, file: SnapshotFile) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        holder: SnapshotHolder,
+        file: SnapshotFile,
+        *,
+        keys: Keyring | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Believe orders to close a feature that `keys` signed; none without keys."""
         self._redis = redis
+        self._kills = KillReader(keys)
+        self._clock = clock
         self._holder = holder
         self._file = file
         self._unsaved = False
@@ -63,19 +79,47 @@ class Follower:
             self._unusable_because = str(error)
 
     async def _read(self) -> None:
-        before = self._holder.now_held.snapshot.intent
-        offered = await self._redis.snapshot()
+        before = self._holder.now_held.snapshot
+        published = await self._redis.published()
         self._tell(redis_up=True)
         self._back_off_s = _BACK_OFF_FIRST_S
-        self._unsaved |= self._holder.take(offered)
-        intent = self._holder.now_held.snapshot.intent
-        if intent is not None and intent is not before:
-            if before is None or intent.features != before.features:
+        orders = self._kills.verified(published.kills, before.kills)
+        self._take(published.snapshot, orders)
+        held = self._holder.now_held.snapshot
+        intent = held.intent
+        if intent is not None and intent is not before.intent:
+            if before.intent is None or intent.features != before.intent.features:
                 _log.info("intent.taken", version=intent.version, features=len(intent.features))
             self._save()
         # Gates move each second; so that many pools do not mean many writes, they share one.
-        elif asyncio.get_running_loop().time() - self._saved_at >= _SAVE_EVERY_S:
+        elif held.kills != before.kills or self._is_save_due():
             self._save()
+        await self._echo(published.kills, orders)
+
+    def _take(self, offered: Snapshot, orders: Mapping[str, KillPart]) -> None:
+        now = self._clock()
+        before = self._holder.now_held.snapshot.kills
+        in_force = self._kills.in_force(orders, before, now)
+        self._unsaved |= self._holder.take(offered.model_copy(update={"kills": in_force}))
+        for feature in self._holder.forget_kills(now):
+            self._unsaved = True
+            _log.info("kill.ended", feature=feature)
+        for feature, kill in self._holder.now_held.snapshot.kills.items():
+            if kill is not before.get(feature):
+                told = kill.model_dump(exclude={"token", "kept_until"})
+                _log.warning("kill.taken", **told)
+
+    async def _echo(self, published: Mapping[str, str], orders: Mapping[str, KillPart]) -> None:
+        """Publish an order again where Redis lost it: it is signed, so anybody may."""
+        for feature, kill in self._holder.now_held.snapshot.kills.items():
+            known = orders.get(feature)
+            if kill.token and (known is None or known.version < kill.version):
+                is_broken = feature in published and known is None
+                seen = known.token if known is not None else ""
+                await self._redis.publish_kill(kill, over=None if is_broken else seen)
+
+    def _is_save_due(self) -> bool:
+        return asyncio.get_running_loop().time() - self._saved_at >= _SAVE_EVERY_S
 
     def _save(self) -> None:
         if self._unsaved:

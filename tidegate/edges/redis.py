@@ -16,9 +16,18 @@ from redis.exceptions import RedisError
 from tidegate.errors import Unavailable
 from tidegate.events import Event
 from tidegate.readings import DemandReading, NodeReading
-from tidegate.snapshot import INTENT, GatePart, IntentPart, Snapshot, gate_part
+from tidegate.snapshot import (
+    INTENT,
+    GatePart,
+    IntentPart,
+    KillPart,
+    Snapshot,
+    gate_part,
+    kill_part,
+)
 
 _PARTS: Final = "tidegate:parts"
+_KILLS: Final = kill_part("")
 _READINGS: Final = "tidegate:readings"
 _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
@@ -36,6 +45,28 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1
 """
+
+
+# An order to close a feature is written over the very token that its writer saw.
+_PUBLISH_OVER: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if ARGV[4] == 'seen' and (string.match(held, ' (.*)$') or held) ~= ARGV[3] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+return 1
+"""
+_DROP_SEEN: Final = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The parts, and by feature the tokens of orders to close it, which nobody has checked yet."""
+
+    snapshot: Snapshot
+    kills: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +135,20 @@ class Redis:
         return written == 1
 
     async def snapshot(self) -> Snapshot:
-        """Read every part; what is lost or unreadable is left out."""
+        """Read every part but orders to close a feature; what cannot be read is left out."""
+        return (await self.published()).snapshot
+
+    async def published(self) -> Published:
+        """Read every part, with the orders to close a feature as they are written."""
         held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_PARTS)))
         intent: IntentPart | None = None
         gates: dict[str, GatePart] = {}
+        kills: dict[str, str] = {}
         for name, text in held.items():
             body = text.partition(" ")[2]
+            if name.startswith(_KILLS):
+                kills[name.removeprefix(_KILLS)] = body
+                continue
             try:
                 if name == INTENT:
                     intent = IntentPart.model_validate_json(body)
@@ -118,7 +157,23 @@ class Redis:
                     gates[gate.pool] = gate
             except ValidationError:
                 continue  # written by another release; its reader keeps what it holds
-        return Snapshot(intent=intent, gates=gates)
+        return Published(Snapshot(intent=intent, gates=gates), kills)
+
+    async def publish_kill(self, part: KillPart, *, over: str | None) -> bool:
+        """Write a signed order over the token that was seen there, "" where there was nothing.
+
+        None writes over whatever is there: for what was seen to be no order. False when another
+        token is there by now.
+        """
+        name, text = kill_part(part.feature), _as_text(part)
+        check = "any" if over is None else "seen"
+        arguments = (_PARTS, name, text, over or "", check)
+        return await self.call(self.commands.eval(_PUBLISH_OVER, 1, *arguments)) == 1
+
+    async def drop_kill(self, part: KillPart) -> None:
+        """Drop an order that is over, where it is there yet."""
+        name = kill_part(part.feature)
+        await self.call(self.commands.eval(_DROP_SEEN, 1, _PARTS, name, _as_text(part)))
 
     async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
         """Replace what this node or gateway read before."""
@@ -220,3 +275,7 @@ class Redis:
 def as_json(part: GatePart) -> str:
     """Return a gate part as the text that gateways echo."""
     return json.dumps(part.model_dump(mode="json"), sort_keys=True)
+
+
+def _as_text(kill: KillPart) -> str:
+    return f"{kill.version} {kill.token}"

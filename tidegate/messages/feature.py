@@ -49,6 +49,18 @@ class WaitingNote(Message):
     """None where it is unknown."""
 
 
+class KillNote(Message):
+    """A person's order to close the feature, or the end of one, told after it took effect."""
+
+    version: int
+    is_lift: bool
+    until: AwareDatetime
+    tiers: tuple[str, ...] | None = None
+    """None for all."""
+    by: str
+    reason: str
+
+
 class Transition(Message):
     """One change of exposure or of a hold."""
 
@@ -69,6 +81,8 @@ class FeatureState(State):
     signups: Signups = Signups()
     orders_done: dict[str, dict[str, float]] = Field(default_factory=dict)
     """What each order found before it, so that it is answered alike when it comes again."""
+    kill_noted: int = 0
+    """The version of the newest order to close it that it was told of."""
     history: list[Transition] = Field(default_factory=list)
     outbox: OutboxState = Field(default_factory=OutboxState)
 
