@@ -27,7 +27,7 @@ from gateway.streams import Streams
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
 from gateway.tokens import TokenReader
-from gateway.use import UseMeter, UsersSeen
+from gateway.use import UseMeter
 from tidegate.callers import CallersSpec, load_callers
 from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
@@ -74,10 +74,10 @@ class _Trusted:
 
 
 async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: socket.socket) -> None:
-    holder, tally, users = SnapshotHolder(), Tally(), UsersSeen()
+    holder, tally = SnapshotHolder(), Tally()
     callers = trusted.callers
     tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
-    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens), users)
+    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens))
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,
@@ -88,14 +88,14 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         meter = DemandMeter(name, tally, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
         streams = Streams(holder)
-        health = HealthHandler(evaluator, follower, tally, publisher, users)
+        health = HealthHandler(evaluator, follower, tally, publisher)
         server = Server(build_app(evaluator, health, streams))
         follower.start_from_disk()
         stop = _stop_on_signals()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            use = UseMeter(UseLog(redis, name), holder, tally, users)
+            use = UseMeter(UseLog(redis, name), holder, tally)
             runs = [follower.run, publisher.run, teller.run, streams.run, use.run]
             if tokens is not None:
                 runs.append(tokens.run)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from gateway.identity import Identity
 from gateway.replies import Request
 from gateway.tally import Tally
-from gateway.use import UsersSeen
 from tidegate.holding import Held, SnapshotHolder
 from tidegate.rules.outcome import Outcome, Question
 
@@ -22,12 +21,10 @@ class Evaluator:
         tally: Tally,
         clock: Clock,
         identity: Identity,
-        users: UsersSeen,
     ) -> None:
         self._holder = holder
         self._identity = identity
         self._count = tally.count
-        self._saw = users.saw
         self.now = clock
         """Returns the present, in seconds since the epoch."""
 
@@ -51,9 +48,7 @@ class Evaluator:
     def admit(self, held: Held, question: Question, now: float) -> Outcome:
         """Decide and count: this is a request for work."""
         outcome = held.decider.answer(question, now)
-        self._count(outcome)
-        if outcome.allowed:
-            self._saw(outcome.counted_under, question.user)
+        self._count(outcome, question.user)
         return outcome
 
     def preview(self, held: Held, question: Question, now: float) -> Outcome:

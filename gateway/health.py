@@ -12,7 +12,6 @@ from gateway.demand_meter import DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.replies import Reply, Request, json_reply
 from gateway.tally import Tally
-from gateway.use import UsersSeen
 from tidegate.edges.follower import Follower
 from tidegate.snapshot import INTENT, Snapshot, gate_part
 
@@ -28,12 +27,11 @@ class HealthHandler:
         follower: Follower,
         tally: Tally,
         publisher: DemandPublisher,
-        users: UsersSeen,
     ) -> None:
         self._evaluator = evaluator
         self._follower = follower
         self._registry = CollectorRegistry()
-        self._registry.register(_GatewayCollector(evaluator, follower, tally, publisher, users))
+        self._registry.register(_GatewayCollector(evaluator, follower, tally, publisher))
         ProcessCollector(registry=self._registry)
 
     def alive(self, _: Request) -> Reply:
@@ -74,13 +72,11 @@ class _GatewayCollector(Collector):
         follower: Follower,
         tally: Tally,
         publisher: DemandPublisher,
-        users: UsersSeen,
     ) -> None:
         self._evaluator = evaluator
         self._follower = follower
         self._tally = tally
         self._publisher = publisher
-        self._users = users
 
     def collect(self) -> Iterator[Metric]:
         decisions = CounterMetricFamily(
@@ -103,7 +99,7 @@ class _GatewayCollector(Collector):
         yield CounterMetricFamily(
             _PREFIX + "users_dropped",
             "Uses whose user is in no count of users.",
-            value=self._users.dropped,
+            value=self._tally.users.dropped,
         )
 
 

@@ -2,72 +2,26 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from xxhash import xxh3_64_hexdigest
-
-from gateway.tally import Tally
+from gateway.tally import MOST_USERS, Tally
 from tidegate.edges.redis_use import UseLog, Uses
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
-from tidegate.rules.exposure import as_bytes
 from tidegate.rules.outcome import Code
 
 PERIOD_S: Final = 1.0
-MOST_USERS: Final = 50_000
-"""Different users of one pool and tier that wait to be published; the others are dropped."""
-_LONGEST: Final = 64
-"""A longer name is kept as its hash, so that callers cannot fill the memory with names."""
-
-Under = tuple[str, str, str]
-"""Pool, tier and code."""
-
-
-class UsersSeen:
-    """The users admitted since they were last taken, by pool and tier."""
-
-    def __init__(self, most: int = MOST_USERS) -> None:
-        self._most = most
-        self._seen: dict[Under, set[str]] = {}
-        self._dropped: Counter[Under] = Counter()
-        self.dropped = 0
-        """Uses, since the process began, whose user is in no count of users."""
-
-    def saw(self, under: Under, user: str) -> None:
-        """Remember a user who was admitted."""
-        seen = self._seen.get(under)
-        if seen is None:
-            seen = self._seen[under] = set()
-        if len(user) > _LONGEST:
-            user = xxh3_64_hexdigest(as_bytes(user))
-        if len(seen) < self._most:
-            seen.add(user)
-        elif user not in seen:
-            self.drop(under, 1)
-
-    def drop(self, under: Under, count: int) -> None:
-        """Count uses whose user is forgotten."""
-        self._dropped[under] += count
-        self.dropped += count
-
-    def take(self) -> tuple[Mapping[Under, set[str]], Mapping[Under, int]]:
-        """Return who was seen, and how many uses were dropped, and begin anew."""
-        taken = self._seen, self._dropped
-        self._seen, self._dropped = {}, Counter()
-        return taken
 
 
 class UseMeter:
     """Adds up uses by model; what cannot be published waits, users up to a bound."""
 
-    def __init__(self, log: UseLog, holder: SnapshotHolder, tally: Tally, users: UsersSeen) -> None:
+    def __init__(self, log: UseLog, holder: SnapshotHolder, tally: Tally) -> None:
         self._log = log
         self._holder = holder
         self._tally = tally
-        self._users = users
+        self._users = tally.users
         self._counted = tally.counts
         self._waiting = Uses()
 

@@ -42,17 +42,19 @@ class SnapshotHolder:
         held = self.now_held.snapshot
         newer_gates = _newer(offered.gates, held.gates)
         newer_kills = _newer(offered.kills, held.kills)
+        newer_waitlists = _newer(offered.waitlists, held.waitlists)
         intent = held.intent
         if offered.intent is not None and (
             intent is None or offered.intent.version > intent.version
         ):
             intent = offered.intent
-        if intent is held.intent and not newer_gates and not newer_kills:
+        if intent is held.intent and not (newer_gates or newer_kills or newer_waitlists):
             return False
         snapshot = Snapshot(
             intent=intent,
             gates={**held.gates, **newer_gates},
             kills={**held.kills, **newer_kills},
+            waitlists={**held.waitlists, **newer_waitlists},
         )
         self._hold(snapshot)
         return True

@@ -23,6 +23,11 @@ def kill_part(feature: str) -> str:
     return f"kill/{feature}"
 
 
+def waitlist_part(feature: str) -> str:
+    """Name the part that holds this feature's waitlist."""
+    return f"waitlist/{feature}"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,6 +55,15 @@ class Signups(_Part):
     share: float = 0.0
     """While suspended: the share of all who ask that may come in all the same, 0 to 1."""
     reason: str = ""
+
+
+class WaitlistIntent(_Part):
+    """How those who wait for a feature are called; a feature without one has no waitlist."""
+
+    calls_per_s: float
+    """How many may come in a second while the pool's gate is open."""
+    claim_window_s: float
+    """How long somebody who was called may take to come."""
 
 
 class ModelIntent(_Part):
@@ -81,6 +95,7 @@ class FeatureIntent(_Part):
     requires: tuple[str, ...] = ()
     layer: LayerSlice | None = None
     signups: Signups = Signups()
+    waitlist: WaitlistIntent | None = None
 
 
 class PoolIntent(_Part):
@@ -168,6 +183,32 @@ class KillPart(_Part):
     """The order as signed, so that whoever holds it can publish it again."""
 
 
+class Lane(_Part):
+    """One tier's line: numbers are given out in order, called in order, and never given twice."""
+
+    issued_below: int = 0
+    """Lower numbers may have been given out; those that nobody got are nobody's."""
+    called_below: int = 0
+    """Whoever has a lower number may come, until the claim window is over."""
+    expired_below: int = 0
+    """Whoever has a lower number was called so long ago that the claim window is over."""
+    calls_per_s: float | None = None
+    """How many numbers are called a second, as of late; None where it is not known."""
+
+
+class WaitlistPart(_Part):
+    """One feature's waitlist; times as in a gate's part."""
+
+    feature: str
+    version: int
+    issued_at: float
+    expires_at: float
+    lanes: Mapping[str, Lane]
+    """By tier."""
+    moves: tuple[tuple[float, Mapping[str, int]], ...] = ()
+    """When `called_below` of each tier was what, over the last claim window, the oldest first."""
+
+
 class Snapshot(BaseModel):
     """Everything a decision needs, as last heard."""
 
@@ -177,11 +218,14 @@ class Snapshot(BaseModel):
     gates: Mapping[str, GatePart] = Field(default_factory=dict)
     kills: Mapping[str, KillPart] = Field(default_factory=dict)
     """By feature."""
+    waitlists: Mapping[str, WaitlistPart] = Field(default_factory=dict)
+    """By feature."""
 
     def versions(self) -> dict[str, int]:
         """Return the version held of each part."""
         held = {gate_part(pool): gate.version for pool, gate in self.gates.items()}
         held |= {kill_part(feature): kill.version for feature, kill in self.kills.items()}
+        held |= {waitlist_part(name): each.version for name, each in self.waitlists.items()}
         if self.intent is not None:
             held[INTENT] = self.intent.version
         return held

@@ -15,7 +15,6 @@ from gateway.replies import Reply, Request
 from gateway.routes import build_app
 from gateway.streams import Streams
 from gateway.tally import Tally
-from gateway.use import UsersSeen
 from tests.tidegate.snapshots import NOW
 from tidegate.callers import ApiKeySpec, CallersSpec
 from tidegate.edges.follower import Follower
@@ -58,13 +57,12 @@ class Asked:
     def __post_init__(self) -> None:
         if self.held is not None:
             self.holder.take(self.held)
-        users = UsersSeen()
-        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS), users)
+        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS))
         redis = Redis(NOBODY)
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
         meter = DemandMeter("gateway", self.tally, taken_s=0.0)
         publisher = DemandPublisher(redis, self.holder, meter)
-        health = HealthHandler(evaluator, follower, self.tally, publisher, users)
+        health = HealthHandler(evaluator, follower, self.tally, publisher)
         self._app = build_app(evaluator, health, Streams(self.holder))
 
     async def get(self, path: str, query: str = "", *, method: str = "GET") -> Answer:

@@ -36,7 +36,7 @@ class Metered:
 
     def count(self, times: int, code: Code = Code.ALLOWED, tier: str = "free") -> None:
         for _ in range(times):
-            self.tally.count(outcome(code, tier))
+            self.tally.count(outcome(code, tier), "ada")
 
     def tick(self, taken_s: float, held: Snapshot | None = None) -> DemandReading:
         return self.meter.tick(held or snapshot(), at=NOW + taken_s, taken_s=taken_s)

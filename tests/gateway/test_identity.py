@@ -12,7 +12,6 @@ from gateway.identity import Identity, NotBelieved, lowest_tier
 from gateway.replies import Request
 from gateway.tally import Tally
 from gateway.tokens import TokenReader
-from gateway.use import UsersSeen
 from tests.gateway.asking import Asked
 from tests.gateway.provider import EC_KEY, ISSUER, OTHER_KEY, providing, signed
 from tests.tidegate.snapshots import feature, intent, snapshot
@@ -55,7 +54,7 @@ def vouched(
 ) -> Question:
     holder = SnapshotHolder()
     holder.take(HELD)
-    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens), UsersSeen())
+    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens))
     given = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request(b"POST", b"/v1/admit", given, b"", peer)
     return evaluator.vouched(request, question or asked(), holder.now_held)

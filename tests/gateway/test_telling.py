@@ -37,7 +37,7 @@ class House:
         allowed = code is Code.ALLOWED
         outcome = Outcome(allowed, code, "", "image", tier, pool, 1)
         for _ in range(times):
-            self.tally.count(outcome)
+            self.tally.count(outcome, "ada")
 
     async def told(self) -> list[dict[str, object]]:
         events = await told(self.redis)

@@ -22,12 +22,15 @@ from tidegate.snapshot import (
     IntentPart,
     KillPart,
     Snapshot,
+    WaitlistPart,
     gate_part,
     kill_part,
+    waitlist_part,
 )
 
 _PARTS: Final = "tidegate:parts"
 _KILLS: Final = kill_part("")
+_WAITLISTS: Final = waitlist_part("")
 _READINGS: Final = "tidegate:readings"
 _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
@@ -126,9 +129,15 @@ class Redis:
         """Raise Unavailable, with one clear line, when nobody answers."""
         await self.call(self.commands.ping())
 
-    async def publish(self, part: IntentPart | GatePart) -> bool:
+    async def publish(self, part: IntentPart | GatePart | WaitlistPart) -> bool:
         """Write a snapshot part; False when a version at least as new is there already."""
-        name = INTENT if isinstance(part, IntentPart) else gate_part(part.pool)
+        match part:
+            case IntentPart():
+                name = INTENT
+            case GatePart():
+                name = gate_part(part.pool)
+            case WaitlistPart():
+                name = waitlist_part(part.feature)
         written = await self.call(
             self.commands.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
         )
@@ -143,6 +152,7 @@ class Redis:
         held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_PARTS)))
         intent: IntentPart | None = None
         gates: dict[str, GatePart] = {}
+        waitlists: dict[str, WaitlistPart] = {}
         kills: dict[str, str] = {}
         for name, text in held.items():
             body = text.partition(" ")[2]
@@ -152,12 +162,15 @@ class Redis:
             try:
                 if name == INTENT:
                     intent = IntentPart.model_validate_json(body)
+                elif name.startswith(_WAITLISTS):
+                    waitlist = WaitlistPart.model_validate_json(body)
+                    waitlists[waitlist.feature] = waitlist
                 else:
                     gate = GatePart.model_validate_json(body)
                     gates[gate.pool] = gate
             except ValidationError:
                 continue  # written by another release; its reader keeps what it holds
-        return Published(Snapshot(intent=intent, gates=gates), kills)
+        return Published(Snapshot(intent=intent, gates=gates, waitlists=waitlists), kills)
 
     async def publish_kill(self, part: KillPart, *, over: str | None) -> bool:
         """Write a signed order over the token that was seen there, "" where there was nothing.
