@@ -21,6 +21,7 @@ from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
+from gateway.passes import Passes
 from gateway.routes import build_app
 from gateway.server import Server
 from gateway.streams import Streams
@@ -77,7 +78,8 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
     holder, tally = SnapshotHolder(), Tally()
     callers = trusted.callers
     tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
-    evaluator = Evaluator(holder, tally, time.time, Identity(callers, tokens))
+    identity, passes = Identity(callers, tokens), Passes(trusted.keys)
+    evaluator = Evaluator(holder, tally, time.time, identity, passes)
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.evaluate import Evaluator
 from gateway.identity import NotBelieved
+from gateway.passes import Pass
 from gateway.questions import Malformed, read_asked
 from gateway.replies import Reply, Request, json_reply, problem, retry_after
 from gateway.written import FOREVER, Written
@@ -40,7 +41,7 @@ _STATUS: Final[Mapping[Code, int]] = {
 
 
 class AdmitHandler:
-    """Serves `POST /v1/admit`; what all users of an outcome are told alike is written once."""
+    """Serves `POST /v1/admit` and `/v1/sessions`; what all users are told alike is written once."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
@@ -48,6 +49,13 @@ class AdmitHandler:
 
     def __call__(self, request: Request) -> Reply:
         """Answer allowed, or refuse with a problem document that says why and until when."""
+        return self._answer(request, begins_session=False)
+
+    def begin_session(self, request: Request) -> Reply:
+        """Answer the same, and give whoever is allowed a pass that keeps a session in."""
+        return self._answer(request, begins_session=True)
+
+    def _answer(self, request: Request, *, begins_session: bool) -> Reply:
         try:
             question = read_asked(request.body)
         except Malformed as error:
@@ -60,7 +68,9 @@ class AdmitHandler:
         except NotBelieved as refused:
             return refused.reply
         now = self._evaluator.now()
-        outcome = self._evaluator.admit(held, question, now)
+        outcome = self._evaluator.admit(request, question, held, now)
+        if begins_session and outcome.allowed:
+            return _let_in(outcome, self._evaluator.begin_session(request, question, now))
         reply = self._written.get(held, outcome, now)
         if reply is None:
             reply = _allow(outcome) if outcome.allowed else _refuse(outcome, question)
@@ -94,18 +104,24 @@ def opens_as_json(opens: DateRange | None) -> object:
 
 
 def _allow(outcome: Outcome) -> Reply:
-    return json_reply(
-        200,
-        {
-            "allowed": True,
-            "code": outcome.code,
-            "reason": outcome.reason,
-            "feature": outcome.feature,
-            "tier": outcome.tier,
-            "pool": outcome.pool,
-            "version": outcome.version,
-        },
-    )
+    return json_reply(200, _allowed(outcome))
+
+
+def _let_in(outcome: Outcome, session: Pass) -> Reply:
+    until = rfc3339(datetime.fromtimestamp(session.until, UTC))
+    return json_reply(200, {**_allowed(outcome), "pass": session.token, "pass_until": until})
+
+
+def _allowed(outcome: Outcome) -> dict[str, object]:
+    return {
+        "allowed": True,
+        "code": outcome.code,
+        "reason": outcome.reason,
+        "feature": outcome.feature,
+        "tier": outcome.tier,
+        "pool": outcome.pool,
+        "version": outcome.version,
+    }
 
 
 def _refuse(outcome: Outcome, question: Question) -> Reply:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from gateway.identity import Identity
+from gateway.passes import Pass, Passes
 from gateway.replies import Request
 from gateway.tally import Tally
 from tidegate.holding import Held, SnapshotHolder
-from tidegate.rules.outcome import Outcome, Question
+from tidegate.rules.outcome import Code, Outcome, Question
 
 Clock = Callable[[], float]
 """Says what time it is, in seconds since the epoch."""
@@ -21,9 +22,11 @@ class Evaluator:
         tally: Tally,
         clock: Clock,
         identity: Identity,
+        passes: Passes,
     ) -> None:
         self._holder = holder
         self._identity = identity
+        self._passes = passes
         self._count = tally.count
         self.now = clock
         """Returns the present, in seconds since the epoch."""
@@ -45,12 +48,20 @@ class Evaluator:
             return asked
         return asked._replace(tier=tier, user=user)
 
-    def admit(self, held: Held, question: Question, now: float) -> Outcome:
+    def admit(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
         """Decide and count: this is a request for work."""
-        outcome = held.decider.answer(question, now)
+        outcome = self.preview(request, question, held, now)
         self._count(outcome, question.user)
         return outcome
 
-    def preview(self, held: Held, question: Question, now: float) -> Outcome:
+    def preview(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
         """Decide without counting: nobody asks for work yet."""
-        return held.decider.answer(question, now)
+        outcome = held.decider.answer(question, now)
+        # Looked for only where it may help, so that no other request pays for it.
+        if outcome.code is Code.GATE_SHED and self._passes.shown(request, question, now):
+            return held.decider.answer(question, now, is_passed=True)
+        return outcome
+
+    def begin_session(self, request: Request, question: Question, now: float) -> Pass:
+        """Sign a pass for somebody who was just admitted, going on with the session shown."""
+        return self._passes.begin(question, now, self._passes.shown(request, question, now))

@@ -61,7 +61,7 @@ class OfrepHandler:
         except NotBelieved as refused:
             return refused.reply
         now = self._evaluator.now()
-        outcome = self._evaluator.admit(held, question, now)
+        outcome = self._evaluator.admit(request, question, held, now)
         reply = self._written.get(held, outcome, now)
         if reply is None:
             reply = json_reply(200, _flag(held, question, outcome, now))
@@ -86,7 +86,9 @@ class OfrepHandler:
             return refused.reply
         now = self._evaluator.now()
         questions = [asked._replace(feature=key) for key in held.decider.features]
-        flags = [_flag(held, q, self._evaluator.preview(held, q, now), now) for q in questions]
+        flags = [
+            _flag(held, q, self._evaluator.preview(request, q, held, now), now) for q in questions
+        ]
         etag = _etag(held, asked, flags)
         if _matches(request.header(b"if-none-match"), etag):
             return Reply(304, b"", ((b"etag", etag.encode()),))

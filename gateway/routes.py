@@ -11,10 +11,11 @@ from gateway.why import WhyHandler
 
 def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> App:
     """Join the handlers into the application that is served."""
-    ofrep = OfrepHandler(evaluator)
+    admit, ofrep = AdmitHandler(evaluator), OfrepHandler(evaluator)
     return App(
         {
-            (b"POST", b"/v1/admit"): AdmitHandler(evaluator),
+            (b"POST", b"/v1/admit"): admit,
+            (b"POST", b"/v1/sessions"): admit.begin_session,
             (b"GET", b"/v1/why"): WhyHandler(evaluator),
             (b"GET", b"/v1/snapshot"): streams.snapshot,
             (b"GET", b"/v1/snapshot/stream"): streams.follow,

@@ -11,6 +11,7 @@ from gateway.demand_meter import DemandMeter, DemandPublisher
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
+from gateway.passes import Passes
 from gateway.replies import Reply, Request
 from gateway.routes import build_app
 from gateway.streams import Streams
@@ -21,6 +22,7 @@ from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import SnapshotHolder
+from tidegate.signing import Key, Keyring
 from tidegate.snapshot import Snapshot
 
 KEY = "a-key-for-tests"
@@ -29,6 +31,8 @@ CALLERS = CallersSpec(
 )
 AS_A_SERVER = {"Authorization": f"Bearer {KEY}"}
 """What a service shows that vouches for its users' tiers, as most questions here do."""
+
+KEYS = Keyring((Key("test", b"k" * 32),))
 
 NOBODY = "redis://127.0.0.1:1/0"
 """Where nothing answers; requests must not care."""
@@ -57,7 +61,8 @@ class Asked:
     def __post_init__(self) -> None:
         if self.held is not None:
             self.holder.take(self.held)
-        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS))
+        identity, passes = Identity(CALLERS), Passes(KEYS)
+        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, identity, passes)
         redis = Redis(NOBODY)
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
         meter = DemandMeter("gateway", self.tally, taken_s=0.0)

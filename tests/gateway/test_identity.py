@@ -9,10 +9,11 @@ import pytest
 
 from gateway.evaluate import Evaluator
 from gateway.identity import Identity, NotBelieved, lowest_tier
+from gateway.passes import Passes
 from gateway.replies import Request
 from gateway.tally import Tally
 from gateway.tokens import TokenReader
-from tests.gateway.asking import Asked
+from tests.gateway.asking import KEYS, Asked
 from tests.gateway.provider import EC_KEY, ISSUER, OTHER_KEY, providing, signed
 from tests.tidegate.snapshots import feature, intent, snapshot
 from tidegate.callers import CallersSpec, JwtSpec
@@ -54,7 +55,7 @@ def vouched(
 ) -> Question:
     holder = SnapshotHolder()
     holder.take(HELD)
-    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens))
+    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens), Passes(KEYS))
     given = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request(b"POST", b"/v1/admit", given, b"", peer)
     return evaluator.vouched(request, question or asked(), holder.now_held)
