@@ -13,6 +13,11 @@ from tidegate.snapshot import IntentPart
 
 _RETRY_S: Final = 2
 _REMEMBERED_PEERS: Final = 1024
+_REMEMBERED_KEYS: Final = 1024
+_KEY: Final = b"x-api-key"
+_LENGTH_OF_KEY: Final = len(_KEY)
+_AUTHORIZATION: Final = b"authorization"
+_LENGTH_OF_AUTHORIZATION: Final = len(_AUTHORIZATION)
 _DOTS_OF_A_TOKEN: Final = 2
 _CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
 
@@ -56,6 +61,12 @@ class Caller:
     tiers: frozenset[str] = field(default_factory=frozenset)
     """Which it may name; none means all, as for surfaces."""
     surfaces: frozenset[str] = field(default_factory=frozenset)
+    may_name_all: bool = field(init=False)
+    """Whether whatever it names counts as it is."""
+
+    def __post_init__(self) -> None:
+        may = self.may_name_tiers and not (self.tiers or self.surfaces or self.tier or self.user)
+        object.__setattr__(self, "may_name_all", may)
 
 
 _NOBODY: Final = Caller("nobody")
@@ -66,8 +77,9 @@ class Identity:
 
     def __init__(self, spec: CallersSpec, tokens: TokenReader | None = None) -> None:
         self._by_digest = {key.sha256: _server(key) for key in spec.api_keys}
-        self._known: dict[str, Caller] = {}
-        """Good keys as they were shown: hashed once, and no more of them than are configured."""
+        self._keys: dict[bytes, Caller] = {}
+        self._bearers: dict[bytes, Caller] = {}
+        """Good keys, by each header's value as it was sent: hashed once, a bounded memory."""
         self._tokens = tokens
         self._networks = () if spec.proxies is None else spec.proxies.addresses
         self._tier_header = b"" if spec.proxies is None else spec.proxies.header.encode()
@@ -84,15 +96,18 @@ class Identity:
             tier = self._tier_by_proxy(request)
             if tier:
                 return Caller("proxy", tier)
-        if self._by_digest:
-            key = request.header(b"x-api-key")
-            if key is not None:
-                return self._known.get(key) or self._server_of(key)
-        if self._by_digest or self._tokens is not None:
-            authorization = request.header(b"authorization")
-            if authorization is not None:
-                return self._bearer(authorization)
-        return _NOBODY
+        if not self._by_digest and self._tokens is None:
+            return _NOBODY
+        authorization = None
+        for name, value in request.headers:
+            length = len(name)
+            if length == _LENGTH_OF_KEY and self._by_digest and name.lower() == _KEY:
+                return self._keys.get(value) or self._remember(self._keys, value, value)
+            if length == _LENGTH_OF_AUTHORIZATION and name.lower() == _AUTHORIZATION:
+                authorization = value if authorization is None else authorization
+        if authorization is None:
+            return _NOBODY
+        return self._bearers.get(authorization) or self._bearer(authorization)
 
     def tier_of(
         self, caller: Caller, claimed: str | None, surface: str, intent: IntentPart | None
@@ -139,26 +154,26 @@ class Identity:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
 
-    def _bearer(self, authorization: str) -> Caller:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+    def _bearer(self, authorization: bytes) -> Caller:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
             return _NOBODY
         token = token.strip()
-        known = self._known.get(token)
-        if known is not None:
-            return known
-        if self._tokens is not None and token.count(".") == _DOTS_OF_A_TOKEN:
-            return self._user_of(self._tokens, token)
-        return self._server_of(token)
+        if self._tokens is not None and token.count(b".") == _DOTS_OF_A_TOKEN:
+            return self._user_of(self._tokens, token.decode("latin-1"))
+        return self._remember(self._bearers, authorization, token)
 
-    def _server_of(self, key: str) -> Caller:
+    def _remember(self, known: dict[bytes, Caller], sent: bytes, key: bytes) -> Caller:
         # Looked up by its digest, so that how long it takes tells nothing of the keys.
-        digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
+        digest = hashlib.sha256(key).hexdigest()
         caller = self._by_digest.get(digest)
         if caller is None:
             detail = "the API key is not known here. Check it, or send none"
             raise NotBelieved(401, "caller-unknown", detail)
-        self._known[key] = caller
+        # The same key can be written in many ways: "Bearer", "bearer", and any number of blanks.
+        if len(known) >= _REMEMBERED_KEYS:
+            known.clear()
+        known[sent] = caller
         return caller
 
     def _user_of(self, tokens: TokenReader, token: str) -> Caller:

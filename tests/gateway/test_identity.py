@@ -141,3 +141,17 @@ async def test_a_token_says_the_tier_and_the_user() -> None:
 def test_the_lowest_tier_is_the_one_served_last() -> None:
     assert lowest_tier(HELD.intent) == "free"
     assert lowest_tier(None) == ""
+
+
+def test_a_key_counts_only_as_it_is_to_be_written_whatever_was_shown_before() -> None:
+    identity = Identity(SPEC)
+
+    def caller(name: str, value: str) -> str:
+        headers = [(name.encode(), value.encode())]
+        return identity.caller_of(Request(b"POST", b"/v1/admit", headers)).name
+
+    for _ in range(2):
+        assert caller("X-API-Key", KEY) == caller("authorization", f"bearer   {KEY}")
+        assert caller("Authorization", KEY) == "nobody"
+        with pytest.raises(NotBelieved):
+            caller("X-API-Key", f"Bearer {KEY}")
