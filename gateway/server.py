@@ -12,6 +12,8 @@ import httptools
 from gateway.replies import Header, Reply, Request, Stream, problem
 
 SWEEP_S: Final = 1.0
+_BACKLOG: Final = 1024
+"""Connections that may wait to be accepted; the kernel may allow fewer."""
 _LENGTH_OF_CONTENT_LENGTH: Final = len("content-length")
 _LENGTH_OF_EXPECT: Final = len("expect")
 
@@ -58,11 +60,16 @@ class Server:
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self, loop), sock=listener)
+        # A second handle keeps the socket listening after the server has closed its own.
+        waiting = listener.dup()
+        server = await loop.create_server(
+            lambda: Connection(self, loop), sock=listener, backlog=_BACKLOG
+        )
         sweeping = loop.create_task(self._sweep())
         await stop.wait()
         self.is_draining = True
         server.close()
+        await self._take_in(waiting)
         began = loop.time()
         while self.connections and loop.time() - began < self.limits.drain_s:
             for connection in tuple(self.connections):
@@ -71,6 +78,20 @@ class Server:
         for connection in tuple(self.connections):
             connection.abort()
         sweeping.cancel()
+
+    async def _take_in(self, waiting: socket.socket) -> None:
+        """Accept whoever the kernel has accepted for us: closing would reset them unheard."""
+        loop = asyncio.get_running_loop()
+        waiting.setblocking(False)  # noqa: FBT003 - the standard library's
+        with waiting:
+            while True:
+                try:
+                    client, _ = waiting.accept()
+                except ConnectionAbortedError:
+                    continue
+                except OSError:  # nobody waits, or no more can be held
+                    return
+                await loop.connect_accepted_socket(lambda: Connection(self, loop), client)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

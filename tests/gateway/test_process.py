@@ -76,6 +76,22 @@ async def test_a_request_under_way_is_answered_before_the_end(tmp_path: Path) ->
         assert await gateway.stop() == 0
 
 
+async def test_whoever_waits_to_be_accepted_is_answered_before_the_end(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.is_alive()
+        gateway.process.send_signal(signal.SIGSTOP)
+        connected = [await asyncio.open_connection(LOOPBACK, gateway.port) for _ in range(100)]
+        for _, writer in connected:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            await writer.drain()
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.process.send_signal(signal.SIGCONT)
+        for reader, writer in connected:
+            assert (await asyncio.wait_for(reader.readline(), WITHIN_S)).startswith(b"HTTP/1.1 200")
+            writer.close()
+        assert await gateway.stop() == 0
+
+
 async def refused(port: int) -> bool:
     """Say whether the server takes no new connections any more."""
     try:
