@@ -97,7 +97,7 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            use = UseMeter(UseLog(redis, name), holder, tally)
+            use = UseMeter(UseLog(redis, f"{name}@{time.time_ns():x}"), holder, tally)
             runs = [follower.run, publisher.run, teller.run, streams.run, use.run]
             if tokens is not None:
                 runs.append(tokens.run)

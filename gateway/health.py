@@ -96,11 +96,6 @@ class _GatewayCollector(Collector):
             "Demand readings that could not be published.",
             value=self._publisher.dropped,
         )
-        yield CounterMetricFamily(
-            _PREFIX + "users_dropped",
-            "Uses whose user is in no count of users.",
-            value=self._tally.users.dropped,
-        )
 
 
 def _by_part(name: str, documentation: str, values: dict[str, float] | dict[str, int]) -> Metric:

@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from datasketches import hll_sketch
 from xxhash import xxh3_64_hexdigest
 
+from tidegate.edges.redis_use import new_sketch
 from tidegate.rules.exposure import as_bytes
 from tidegate.rules.outcome import Outcome
-
-MOST_USERS: Final = 50_000
-"""Different users of one pool and tier that wait to be published; the others are dropped."""
-_LONGEST: Final = 64
-"""A longer name is kept as its hash, so that callers cannot fill the memory with names."""
 
 Under = tuple[str, str, str]
 """Pool, tier and code."""
@@ -27,37 +24,29 @@ class Kind(NamedTuple):
 
 
 class UsersSeen:
-    """The users admitted since they were last taken, by pool and tier."""
+    """The different users admitted since the day began, by pool and tier, as a few bytes each."""
 
-    def __init__(self, most: int = MOST_USERS) -> None:
-        self._most = most
-        self._seen: dict[Under, set[str]] = {}
-        self._dropped: Counter[Under] = Counter()
-        self.dropped = 0
-        """Uses, since the process began, whose user is in no count of users."""
+    def __init__(self) -> None:
+        self._seen: dict[Under, hll_sketch] = {}
 
     def saw(self, under: Under, user: str) -> None:
         """Remember a user who was admitted."""
         seen = self._seen.get(under)
         if seen is None:
-            seen = self._seen[under] = set()
-        if len(user) > _LONGEST:
-            user = xxh3_64_hexdigest(as_bytes(user))
-        if len(seen) < self._most:
-            seen.add(user)
-        elif user not in seen:
-            self.drop(under, 1)
+            seen = self._seen[under] = new_sketch()
+        try:
+            seen.update(user)
+        except TypeError:  # half of a surrogate pair is no text to the library
+            seen.update(xxh3_64_hexdigest(as_bytes(user)))
 
-    def drop(self, under: Under, count: int) -> None:
-        """Count uses whose user is forgotten."""
-        self._dropped[under] += count
-        self.dropped += count
+    @property
+    def sketches(self) -> Mapping[Under, hll_sketch]:
+        """Who was seen; still counting."""
+        return self._seen
 
-    def take(self) -> tuple[Mapping[Under, set[str]], Mapping[Under, int]]:
-        """Return who was seen, and how many uses were dropped, and begin anew."""
-        taken = self._seen, self._dropped
-        self._seen, self._dropped = {}, Counter()
-        return taken
+    def begin_day(self) -> None:
+        """Forget everybody."""
+        self._seen = {}
 
 
 class Tally:

@@ -1,29 +1,33 @@
-"""Counting who used which model, and adding it to what Redis counts once a second."""
+"""Counting who used which model, and publishing this process's share of a day's use."""
 
 import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.tally import MOST_USERS, Tally
-from tidegate.edges.redis_use import UseLog, Uses
+from gateway.tally import Tally
+from tidegate.edges.redis_use import DayOfUse, UseLog, union
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
 from tidegate.rules.outcome import Code
 
-PERIOD_S: Final = 1.0
+PERIOD_S: Final = 5.0
 
 
 class UseMeter:
-    """Adds up uses by model; what cannot be published waits, users up to a bound."""
+    """Publishes what this process saw of the day, whole each time: nothing is counted twice.
+
+    A day that ends while Redis is away is published when it is back, and the one before it is
+    forgotten, so that an absence of any length costs no more memory.
+    """
 
     def __init__(self, log: UseLog, holder: SnapshotHolder, tally: Tally) -> None:
         self._log = log
         self._holder = holder
         self._tally = tally
-        self._users = tally.users
         self._counted = tally.counts
-        self._waiting = Uses()
+        self._today = DayOfUse("")
+        self._yesterday: DayOfUse | None = None
 
     async def run(self) -> None:
         """Publish each period until cancelled, and then once more."""
@@ -35,35 +39,37 @@ class UseMeter:
             await self.tick(time.time())
 
     async def tick(self, now: float) -> None:
-        """Add what was used since the last time, under this hour and day in UTC, and publish it.
-
-        It is counted at least once: an answer of Redis that is lost makes it count twice.
-        """
-        self._gather(datetime.fromtimestamp(now, UTC))
+        """Publish what was used; what came since the last time counts for that time's day."""
+        at = datetime.fromtimestamp(now, UTC)
+        day = f"{at:%F}"
+        if not self._today.day:
+            self._today = DayOfUse(day)
+        self._gather(f"{at:%H}" if day == self._today.day else "23")
+        if day != self._today.day:
+            self._yesterday, self._today = self._today, DayOfUse(day)
+            self._tally.users.begin_day()
         try:
-            await self._log.record(self._waiting, datetime.fromtimestamp(now, UTC))
+            if self._yesterday is not None:
+                await self._log.record(self._yesterday)
+                self._yesterday = None
+            await self._log.record(self._today)
         except Unavailable:
             return  # the follower tells that Redis is lost
-        self._waiting = Uses()
 
-    def _gather(self, at: datetime) -> None:
-        counted = self._tally.counts
+    def _gather(self, hour: str) -> None:
+        today, counted = self._today, self._tally.counts
         for kind, count in (counted - self._counted).items():
             model = self._model(kind.pool)
             if kind.code == Code.ALLOWED.value and model is not None:
-                self._waiting.requests[model, kind.tier, at.strftime("%Y-%m-%d/%H")] += count
+                today.requests[model, kind.tier, hour] += count
+                today.changed.add((model, kind.tier))
         self._counted = counted
-        seen, dropped = self._users.take()
-        day = at.strftime("%Y-%m-%d")
-        for (pool, tier, _), users in seen.items():
-            model = self._model(pool)
-            if model is not None:
-                over = self._waiting.add_users((model, tier, day), users, MOST_USERS)
-                self._users.dropped += over
-        for (pool, tier, _), count in dropped.items():
-            model = self._model(pool)
-            if model is not None:
-                self._waiting.dropped[model, tier, day] += count
+        for model, tier in today.changed:
+            today.users[model, tier] = union(
+                sketch
+                for (pool, of_tier, _), sketch in self._tally.users.sketches.items()
+                if of_tier == tier and self._model(pool) == model
+            )
 
     def _model(self, pool: str) -> str | None:
         intent = self._holder.now_held.snapshot.intent

@@ -65,8 +65,6 @@ class UseOfModel:
     requests: int
     distinct_users: int
     """Estimated with HyperLogLog: standard error 0.81 %."""
-    users_dropped: int
-    """Requests whose users are not among them, because a gateway had too many at once."""
 
 
 class _Published(BaseModel):

@@ -32,6 +32,5 @@ async def tell_use(settings: Settings, model: str, days: int) -> list[str]:
         f"{'tier':<16} {'requests':>12} {'users':>10}",
     ]
     for tier, of in use.items():
-        dropped = f"  and those of {of.users_dropped} uses more" if of.users_dropped else ""
-        lines.append(f"{tier:<16} {of.requests:>12} {of.distinct_users:>10}{dropped}")
+        lines.append(f"{tier:<16} {of.requests:>12} {of.distinct_users:>10}")
     return lines
