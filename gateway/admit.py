@@ -73,7 +73,7 @@ class AdmitHandler:
             return _let_in(outcome, self._evaluator.begin_session(request, question, now))
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            reply = _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+            reply = _allow(outcome) if outcome.allowed else refusal(outcome, question)
             self._written.keep(held, outcome, reply, until=FOREVER)
         if outcome.retry_after_s is None:
             return reply
@@ -124,7 +124,8 @@ def _allowed(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _refuse(outcome: Outcome, question: Question) -> Reply:
+def refusal(outcome: Outcome, question: Question) -> Reply:
+    """Refuse with a problem document; when to come back is told to each user apart."""
     more: dict[str, object] = {
         "allowed": False,
         "feature": outcome.feature,

@@ -25,6 +25,10 @@ class Below:
     prefix: bytes
     handler: Handler
 
+    def is_above(self, path: bytes) -> bool:
+        """Say whether a path goes on below the prefix."""
+        return path.startswith(self.prefix) and len(path) > len(self.prefix)
+
 
 class App:
     """Routes by method and exact path first, then by prefix."""
@@ -52,13 +56,15 @@ class App:
     def _find(self, request: Request) -> Handler:
         method, path = request.method, request.path
         handler = self._routes.get((method, path))
-        allowed = {m for m, p in self._routes if p == path}
-        for each in self._below:
-            if handler is None and path.startswith(each.prefix) and len(path) > len(each.prefix):
-                handler = each.handler if each.method in {method, _ANY} else None
-                allowed.add(each.method)
         if handler is None:
-            return _refusal(path, allowed)
+            below = [each for each in self._below if each.is_above(path)]
+            handlers = [each.handler for each in below if each.method in {method, _ANY}]
+            if below and below[0].method == _ANY:
+                return handlers[0]  # its targets are the clients' own: not worth remembering
+            if not handlers:
+                allowed = {m for m, p in self._routes if p == path}
+                return _refusal(path, allowed | {each.method for each in below})
+            handler = handlers[0]
         if len(self._found) >= _REMEMBERED:
             self._found.clear()
         self._found[method, request.target] = handler

@@ -19,7 +19,7 @@ _LENGTH_OF_KEY: Final = len(_KEY)
 _AUTHORIZATION: Final = b"authorization"
 _LENGTH_OF_AUTHORIZATION: Final = len(_AUTHORIZATION)
 _DOTS_OF_A_TOKEN: Final = 2
-_CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
+CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
 
 
 class NotBelieved(Exception):  # noqa: N818 - an answer, not an error
@@ -36,7 +36,7 @@ class NotBelieved(Exception):  # noqa: N818 - an answer, not an error
         """What goes with the status."""
         match self.status:
             case 401:
-                return (_CHALLENGE,)
+                return (CHALLENGE,)
             case 503:
                 return (retry_after(_RETRY_S),)
             case _:

@@ -2,6 +2,7 @@
 
 from gateway.admit import AdmitHandler
 from gateway.app import App, Below
+from gateway.check import CHECK_PATH, CheckHandler
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
@@ -25,5 +26,8 @@ def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> 
             (b"GET", b"/readyz"): health.ready,
             (b"GET", b"/metrics"): health.metrics,
         },
-        below=(Below(b"POST", FLAGS_PATH + b"/", ofrep.one),),
+        below=(
+            Below(b"POST", FLAGS_PATH + b"/", ofrep.one),
+            Below(b"*", CHECK_PATH, CheckHandler(evaluator)),
+        ),
     )

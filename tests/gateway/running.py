@@ -14,6 +14,7 @@ import aiohttp
 
 from embedded.ports import LOOPBACK, free_ports
 from tests.gateway.asking import AS_A_SERVER, CALLERS, NOBODY
+from tidegate.callers import CallersSpec
 
 WITHIN_S = 10.0
 
@@ -78,12 +79,14 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running_gateway(
-    folder: Path, redis: str = NOBODY, *arguments: str
+    folder: Path, redis: str = NOBODY, *arguments: str, callers: CallersSpec = CALLERS
 ) -> AsyncIterator[RunningGateway]:
     """Start a gateway that keeps its state and log in `folder`, and wait until it answers."""
     (port,) = free_ports(1)
     log = folder / f"{port}.log"
-    process = await start(["--port", str(port), *arguments], log, environment(folder, redis))
+    process = await start(
+        ["--port", str(port), *arguments], log, environment(folder, redis, callers)
+    )
     async with aiohttp.ClientSession(headers=AS_A_SERVER) as http:
         gateway = RunningGateway(process, port, log, http)
         try:
@@ -102,14 +105,16 @@ async def start(
         )
 
 
-def environment(folder: Path, redis: str = NOBODY) -> dict[str, str]:
-    callers = folder / "callers.json"
-    callers.write_text(CALLERS.model_dump_json(by_alias=True, exclude_defaults=True))
+def environment(
+    folder: Path, redis: str = NOBODY, callers: CallersSpec = CALLERS
+) -> dict[str, str]:
+    written = folder / "callers.json"
+    written.write_text(callers.model_dump_json(by_alias=True, exclude_defaults=True))
     return {
         **os.environ,
         "TIDEGATE_REDIS": redis,
         "TIDEGATE_STATE": str(folder / "state"),
-        "TIDEGATE_CALLERS": str(callers),
+        "TIDEGATE_CALLERS": str(written),
     }
 
 

@@ -1,0 +1,114 @@
+"""The check at a proxy: Envoy, nginx, Caddy and Traefik ask before they pass a request on."""
+
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from gateway.admit import not_ready, refusal
+from gateway.evaluate import Evaluator
+from gateway.identity import CHALLENGE, NotBelieved
+from gateway.questions import DEFAULT_SURFACE
+from gateway.replies import Header, Reply, Request, problem, retry_after
+from gateway.written import FOREVER, Written
+from tidegate.rules.outcome import Outcome, Question
+from tidegate.rules.retry import come_back_in_s
+
+CHECK_PATH: Final = b"/v1/check/"
+_PREFIX: Final = b"x-tidegate-"
+_BEGINS: Final = len(_PREFIX)
+_NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+_PASSED_ON: Final = frozenset({200, 401, 403})
+
+
+class _Said(NamedTuple):
+    """What the proxy's headers say of the user."""
+
+    question: Question
+    only_403: bool
+    """Whether every refusal is to be a 403, for proxies that know no other."""
+
+
+class CheckHandler:
+    """Serves every method below `/v1/check/FEATURE`; the rest of the path is the client's own."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._written = Written[Reply]()
+
+    def __call__(self, request: Request) -> Reply:
+        """Answer 200 to pass the request on, or what the client is to be told."""
+        said = _read(request)
+        reply = self._answer(request, said.question)
+        return _with_403(reply) if said.only_403 and reply.status not in _PASSED_ON else reply
+
+    def _answer(self, request: Request, question: Question) -> Reply:
+        held = self._evaluator.held()
+        if not held.is_ready:
+            return not_ready(question.user)
+        try:
+            question = self._evaluator.vouched(request, question, held)
+        except NotBelieved as refused:
+            return refused.reply
+        if not question.user:
+            detail = "nobody says who the user is. Send X-Tidegate-User, or a token that names one"
+            return problem(401, "caller-unknown", detail, None, CHALLENGE)
+        now = self._evaluator.now()
+        outcome = self._evaluator.admit(request, question, held, now)
+        reply = self._written.get(held, outcome, now)
+        if reply is None:
+            reply = _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+            self._written.keep(held, outcome, reply, until=FOREVER)
+        if outcome.retry_after_s is None:
+            return reply
+        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
+        return Reply(reply.status, reply.body, (*reply.headers, retry_after(wait_s)))
+
+
+def _read(request: Request) -> _Said:
+    """Read path and headers; of a header that comes twice the last counts."""
+    feature, *_ = request.path[len(CHECK_PATH) :].split(b"/", 1)
+    said: dict[bytes, str] = {}
+    for name, value in request.headers:
+        if name[:_BEGINS].lower() == _PREFIX:
+            said[name[_BEGINS:].lower()] = value.decode(errors="replace")
+    question = Question(
+        feature=unquote_to_bytes(feature).decode(errors="replace"),
+        user=said.get(b"user", ""),
+        tier=said.get(b"tier", ""),
+        surface=said.get(b"surface") or DEFAULT_SURFACE,
+        attributes=_attributes_of(said),
+    )
+    return _Said(question, only_403=said.get(b"refuse-with") == "403")
+
+
+def _attributes_of(said: dict[bytes, str]) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    if b"region" in said:
+        attributes["region"] = said[b"region"]
+    if b"app-version" in said:
+        attributes["appVersion"] = said[b"app-version"]
+    if b"cohorts" in said:
+        cohorts = said[b"cohorts"].split(",")
+        attributes["cohorts"] = [cohort.strip() for cohort in cohorts if cohort.strip()]
+    return attributes
+
+
+def _allow(outcome: Outcome) -> Reply:
+    return Reply(200, b"", (*_told(outcome), _NO_STORE))
+
+
+def _refuse(outcome: Outcome, question: Question) -> Reply:
+    reply = refusal(outcome, question)
+    return Reply(reply.status, reply.body, (*reply.headers, *_told(outcome), _NO_STORE))
+
+
+def _told(outcome: Outcome) -> tuple[Header, ...]:
+    """Return the decision as headers, for the proxy and for what is behind it."""
+    return (
+        (b"x-tidegate-code", outcome.code.value.encode()),
+        (b"x-tidegate-version", str(outcome.version).encode()),
+    )
+
+
+def _with_403(reply: Reply) -> Reply:
+    status = (b"x-tidegate-status", str(reply.status).encode())
+    return Reply(403, reply.body, (*reply.headers, status))

@@ -1,0 +1,1 @@
+"""Proxies that ask the gateway, each the real one."""
