@@ -114,6 +114,7 @@ async def test_what_a_client_writes_into_the_proxys_headers_does_not_count(door:
     assert not [headers for headers in door.passed_on if headers["X-Tidegate-Code"] != "allowed"]
 
 
+CLOSED = '\t\trespond `{"type":"https://tidegate.dev/problems/not-ready","code":"not-ready"}` 503\n'
 OPEN: Mapping[str, Mapping[str, str]] = {
     "envoy": {"failure_mode_allow: false": "failure_mode_allow: true"},
     "nginx": {
@@ -128,7 +129,7 @@ OPEN: Mapping[str, Mapping[str, str]] = {
     "caddy": {
         "		header Retry-After 2\n": "		reverse_proxy 127.0.0.1:9000\n",
         "		header Content-Type application/problem+json\n": "",
-        '		respond `{"type":"https://tidegate.dev/problems/not-ready","code":"not-ready"}` 503\n': "",
+        CLOSED: "",
     },
 }
 
