@@ -1,6 +1,5 @@
 """The admission check: whether a request's work may begin now."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -8,36 +7,24 @@ from gateway.evaluate import Evaluator
 from gateway.identity import NotBelieved
 from gateway.passes import Pass
 from gateway.questions import Malformed, read_asked
-from gateway.replies import Reply, Request, json_reply, problem, retry_after
+from gateway.replies import (
+    Reply,
+    Request,
+    as_headers,
+    json_reply,
+    problem,
+    refusal,
+    retry_after,
+)
 from gateway.written import FOREVER, Written
-from tidegate.rules.explain import UNKNOWN, rfc3339
-from tidegate.rules.outcome import Code, Outcome, Question
+from tidegate.holding import Held
+from tidegate.rules.explain import rfc3339
+from tidegate.rules.outcome import Outcome, Question
+from tidegate.rules.refusals import retry_after_s
+from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
-from tidegate.snapshot import DateRange
 
 NOT_READY_RETRY_S: Final = 2.0
-
-_STATUS: Final[Mapping[Code, int]] = {
-    Code.ALLOWED: 200,
-    # 429 and not 503: GPUs are contended and this tier is rationed, while the service is well. A
-    # 503 would make balancers and breakers take a healthy gateway out for paying tiers too.
-    Code.GATE_SHED: 429,
-    Code.WAITLISTED: 429,
-    Code.NOT_EXPOSED: 403,
-    Code.NOT_IN_AUDIENCE: 403,
-    Code.PREREQUISITE: 403,
-    Code.LAYER_EXCLUDED: 403,
-    Code.SIGNUPS_SUSPENDED: 403,
-    Code.KILLED: 403,
-    # 410 and not 429 (RFC 9457 problem document beside it): clients hide a 429 by backing off,
-    # and a brownout is there to be noticed.
-    Code.MODEL_BROWNOUT: 410,
-    Code.MODEL_RETIRED: 410,
-    Code.SURFACE_CLOSED: 403,
-    Code.INTENT_STALE: 403,
-    Code.TIER_UNKNOWN: 403,
-    Code.FEATURE_UNKNOWN: 404,
-}
 
 
 class AdmitHandler:
@@ -71,14 +58,28 @@ class AdmitHandler:
         outcome = self._evaluator.admit(request, question, held, now)
         if begins_session and outcome.allowed:
             return _let_in(outcome, self._evaluator.begin_session(request, question, now))
+        return self._told(outcome, question, held, now)
+
+    def _told(self, outcome: Outcome, question: Question, held: Held, now: float) -> Reply:
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            reply = _allow(outcome) if outcome.allowed else refusal(outcome, question)
+            retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
+            if outcome.allowed:
+                reply = json_reply(200, _allowed(outcome), *retiring)
+            else:
+                reply = refusal(outcome, question.tier, *retiring)
             self._written.keep(held, outcome, reply, until=FOREVER)
-        if outcome.retry_after_s is None:
-            return reply
-        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
-        return Reply(reply.status, reply.body, (*reply.headers, retry_after(wait_s)))
+        return told_to(question.user, reply, outcome, now)
+
+
+def told_to(user: str, reply: Reply, outcome: Outcome, now: float) -> Reply:
+    """Add when this user should come back to what everybody is told."""
+    if outcome.retry_after_s is None and outcome.until is None:
+        return reply
+    wait_s = retry_after_s(outcome, user, now)
+    if wait_s is None:
+        return reply
+    return Reply(reply.status, reply.body, (*reply.headers, retry_after(wait_s)))
 
 
 def malformed(error: Malformed) -> Reply:
@@ -98,15 +99,6 @@ def not_ready(user: str) -> Reply:
     )
 
 
-def opens_as_json(opens: DateRange | None) -> object:
-    """Write when something opens as a range, or as "unknown"."""
-    return UNKNOWN if opens is None else {"p50": rfc3339(opens.p50), "p90": rfc3339(opens.p90)}
-
-
-def _allow(outcome: Outcome) -> Reply:
-    return json_reply(200, _allowed(outcome))
-
-
 def _let_in(outcome: Outcome, session: Pass) -> Reply:
     until = rfc3339(datetime.fromtimestamp(session.until, UTC))
     return json_reply(200, {**_allowed(outcome), "pass": session.token, "pass_until": until})
@@ -122,19 +114,3 @@ def _allowed(outcome: Outcome) -> dict[str, object]:
         "pool": outcome.pool,
         "version": outcome.version,
     }
-
-
-def refusal(outcome: Outcome, question: Question) -> Reply:
-    """Refuse with a problem document; when to come back is told to each user apart."""
-    more: dict[str, object] = {
-        "allowed": False,
-        "feature": outcome.feature,
-        "tier": question.tier,
-        "pool": outcome.pool,
-        "version": outcome.version,
-    }
-    if outcome.code is Code.NOT_EXPOSED:
-        more["opens"] = opens_as_json(outcome.opens)
-    if outcome.until is not None:
-        more["until"] = rfc3339(datetime.fromtimestamp(outcome.until, UTC))
-    return problem(_STATUS[outcome.code], outcome.code, outcome.reason, more)

@@ -3,14 +3,14 @@
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from gateway.admit import not_ready, refusal
+from gateway.admit import not_ready, told_to
 from gateway.evaluate import Evaluator
 from gateway.identity import CHALLENGE, NotBelieved
 from gateway.questions import DEFAULT_SURFACE
-from gateway.replies import Header, Reply, Request, problem, retry_after
+from gateway.replies import Header, Reply, Request, as_headers, problem, refusal
 from gateway.written import FOREVER, Written
 from tidegate.rules.outcome import Outcome, Question
-from tidegate.rules.retry import come_back_in_s
+from tidegate.rules.retirement import headers_of_feature
 
 CHECK_PATH: Final = b"/v1/check/"
 _PREFIX: Final = b"x-tidegate-"
@@ -55,12 +55,13 @@ class CheckHandler:
         outcome = self._evaluator.admit(request, question, held, now)
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            reply = _allow(outcome) if outcome.allowed else _refuse(outcome, question)
+            retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
+            told = (*_told(outcome), *retiring, _NO_STORE)
+            reply = (
+                Reply(200, b"", told) if outcome.allowed else refusal(outcome, question.tier, *told)
+            )
             self._written.keep(held, outcome, reply, until=FOREVER)
-        if outcome.retry_after_s is None:
-            return reply
-        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
-        return Reply(reply.status, reply.body, (*reply.headers, retry_after(wait_s)))
+        return told_to(question.user, reply, outcome, now)
 
 
 def _read(request: Request) -> _Said:
@@ -90,15 +91,6 @@ def _attributes_of(said: dict[bytes, str]) -> dict[str, object]:
         cohorts = said[b"cohorts"].split(",")
         attributes["cohorts"] = [cohort.strip() for cohort in cohorts if cohort.strip()]
     return attributes
-
-
-def _allow(outcome: Outcome) -> Reply:
-    return Reply(200, b"", (*_told(outcome), _NO_STORE))
-
-
-def _refuse(outcome: Outcome, question: Question) -> Reply:
-    reply = refusal(outcome, question)
-    return Reply(reply.status, reply.body, (*reply.headers, *_told(outcome), _NO_STORE))
 
 
 def _told(outcome: Outcome) -> tuple[Header, ...]:

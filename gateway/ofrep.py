@@ -18,12 +18,13 @@ from gateway.questions import (
     require_texts,
     show,
 )
-from gateway.replies import Reply, Request, encode, json_reply, retry_after
+from gateway.replies import Reply, Request, as_headers, encode, json_reply, retry_after
 from gateway.streams import EVENTS_PATH
-from gateway.written import FOREVER, Written
+from gateway.written import Written
 from tidegate.holding import Held
-from tidegate.rules.explain import rfc3339, shares_of
-from tidegate.rules.outcome import Asks, Outcome, Question
+from tidegate.rules.flags import Flag, flag_of, reason_holds_until
+from tidegate.rules.outcome import Asks, Question
+from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
 
 FLAGS_PATH: Final = b"/ofrep/v1/evaluate/flags"
@@ -64,10 +65,12 @@ class OfrepHandler:
         outcome = self._evaluator.admit(request, question, held, now)
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            reply = json_reply(200, _flag(held, question, outcome, now))
+            flag = flag_of(held.decider, question, outcome, now)
+            retiring = as_headers(headers_of_feature(held.snapshot.intent, key))
+            reply = json_reply(200, _as_json(key, flag), *retiring)
             # What tells when to come back is told to each user alone.
             if outcome.retry_after_s is None:
-                until = _reason_holds_until(held, question, now)
+                until = reason_holds_until(held.decider, question, now)
                 self._written.keep(held, outcome, reply, until=until)
         return reply
 
@@ -87,7 +90,11 @@ class OfrepHandler:
         now = self._evaluator.now()
         questions = [asked._replace(feature=key) for key in held.decider.features]
         flags = [
-            _flag(held, q, self._evaluator.preview(request, q, held, now), now) for q in questions
+            _as_json(
+                q.feature,
+                flag_of(held.decider, q, self._evaluator.preview(request, q, held, now), now),
+            )
+            for q in questions
         ]
         etag = _etag(held, asked, flags)
         if _matches(request.header(b"if-none-match"), etag):
@@ -184,51 +191,8 @@ def _wrong(context: Mapping[str, object]) -> _Error:
     raise AssertionError("a context was refused that has nothing wrong")
 
 
-def _flag(held: Held, question: Question, outcome: Outcome, now: float) -> dict[str, object]:
-    return {
-        "key": question.feature,
-        "value": outcome.allowed,
-        "reason": _reason(held, question, outcome, now),
-        "variant": "on" if outcome.allowed else "off",
-        "metadata": _metadata(question, outcome),
-    }
-
-
-def _reason(held: Held, question: Question, outcome: Outcome, now: float) -> str:
-    intent = held.snapshot.intent
-    if intent is not None and now > intent.expires_at:
-        return "STALE"
-    shares = shares_of(held.decider, question, now)
-    is_split = shares is not None and shares.told_users_apart(outcome.code)
-    return "SPLIT" if is_split else "TARGETING_MATCH"
-
-
-def _reason_holds_until(held: Held, question: Question, now: float) -> float:
-    """Return the next instant at which time alone may change the reason that is told."""
-    intent = held.snapshot.intent
-    rule = held.decider.rule(question.feature, question.tier, question.surface)
-    ends = [
-        *(() if intent is None else (intent.expires_at,)),
-        *(() if isinstance(rule, Outcome) else (rule.gate_expires_at,)),
-    ]
-    return min((end for end in ends if end >= now), default=FOREVER)
-
-
-def _metadata(question: Question, outcome: Outcome) -> dict[str, str | int]:
-    metadata: dict[str, str | int] = {
-        "code": outcome.code.value,
-        "tier": question.tier,
-        "pool": outcome.pool or "",
-        "version": outcome.version,
-        "detail": outcome.reason,
-    }
-    if outcome.opens is not None:
-        metadata["opensP50"] = rfc3339(outcome.opens.p50)
-        metadata["opensP90"] = rfc3339(outcome.opens.p90)
-    if outcome.retry_after_s is not None:
-        wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
-        metadata["retryAfterS"] = wait_s
-    return metadata
+def _as_json(key: str, flag: Flag) -> dict[str, object]:
+    return {"key": key, **flag._asdict()}
 
 
 def _etag(held: Held, asked: Question, flags: list[dict[str, object]]) -> str:

@@ -1,15 +1,17 @@
 """What the gateway answers with: JSON, and RFC 9457 problem documents for every refusal."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from typing import Final
 
+from tidegate.rules import refusals
+from tidegate.rules.outcome import Outcome
+
 Header = tuple[bytes, bytes]
 
-PROBLEM_BASE: Final = "https://tidegate.dev/problems/"
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
 
@@ -109,7 +111,7 @@ def problem(
 ) -> Reply:
     """Answer with a problem document whose type ends in `code`, which is stable."""
     document = {
-        "type": PROBLEM_BASE + code,
+        "type": refusals.PROBLEM_BASE + code,
         "title": TITLES[code],
         "status": status,
         "detail": detail,
@@ -117,6 +119,17 @@ def problem(
         **(more or {}),
     }
     return Reply(status, encode(document), (_PROBLEM_JSON, *headers))
+
+
+def refusal(outcome: Outcome, tier: str, *headers: Header) -> Reply:
+    """Answer with the problem document of a refusal; `tier` is the one that asked."""
+    document = refusals.problem_of(outcome, tier)
+    return Reply(refusals.STATUS[outcome.code], encode(document), (_PROBLEM_JSON, *headers))
+
+
+def as_headers(headers: Iterable[tuple[str, str]]) -> tuple[Header, ...]:
+    """Encode headers for the wire."""
+    return tuple((name.encode("latin-1"), text.encode("latin-1")) for name, text in headers)
 
 
 def retry_after(seconds: int) -> Header:
@@ -130,20 +143,7 @@ def encode(document: object) -> bytes:
 
 
 TITLES: Final[Mapping[str, str]] = {
-    "not-exposed": "The feature is not open for this user yet",
-    "not-in-audience": "The feature is meant for others",
-    "prerequisite": "Another feature is needed first",
-    "layer-excluded": "Another feature of the same layer is in its place",
-    "gate-shed": "Temporarily reduced capacity",
-    "signups-suspended": "Sign-ups are suspended",
-    "waitlisted": "There is a waitlist",
-    "killed": "The feature is closed by order",
-    "model-brownout": "The model is switched off for a while",
-    "model-retired": "The model is retired",
-    "surface-closed": "The feature is not offered on this surface",
-    "intent-stale": "The feature is closed until it is heard of again",
-    "tier-unknown": "No such tier",
-    "feature-unknown": "No such feature",
+    **refusals.TITLES,
     "malformed": "The request cannot be read",
     "too-large": "The request is too large",
     "too-slow": "The request took too long to arrive",
@@ -151,6 +151,7 @@ TITLES: Final[Mapping[str, str]] = {
     "method-not-allowed": "This method is not served here",
     "caller-unknown": "The credential is not good here",
     "tier-not-vouched": "The caller may not vouch for this",
+    "model-unknown": "No such model",
     "not-ready": "No snapshot has been heard of yet",
     "too-many-streams": "Too many streams are open",
     "broken": "A defect of this gateway's",

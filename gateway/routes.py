@@ -5,6 +5,7 @@ from gateway.app import App, Below
 from gateway.check import CHECK_PATH, CheckHandler
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
+from gateway.models import MODELS_PATH, ModelsHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
 from gateway.streams import EVENTS_PATH, Streams
 from gateway.why import WhyHandler
@@ -13,6 +14,7 @@ from gateway.why import WhyHandler
 def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> App:
     """Join the handlers into the application that is served."""
     admit, ofrep = AdmitHandler(evaluator), OfrepHandler(evaluator)
+    models = ModelsHandler(evaluator)
     return App(
         {
             (b"POST", b"/v1/admit"): admit,
@@ -22,12 +24,14 @@ def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> 
             (b"GET", b"/v1/snapshot/stream"): streams.follow,
             (b"POST", FLAGS_PATH): ofrep.all,
             (b"GET", EVENTS_PATH): streams.refetch,
+            (b"GET", MODELS_PATH): models.all,
             (b"GET", b"/healthz"): health.alive,
             (b"GET", b"/readyz"): health.ready,
             (b"GET", b"/metrics"): health.metrics,
         },
         below=(
             Below(b"POST", FLAGS_PATH + b"/", ofrep.one),
+            Below(b"GET", MODELS_PATH + b"/", models.one),
             Below(b"*", CHECK_PATH, CheckHandler(evaluator)),
         ),
     )

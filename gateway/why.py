@@ -1,12 +1,13 @@
 """Why an answer is what it is: `GET /v1/why`."""
 
-from gateway.admit import malformed, not_ready, opens_as_json
+from gateway.admit import malformed, not_ready
 from gateway.evaluate import Evaluator
 from gateway.identity import NotBelieved
 from gateway.questions import Malformed, read_query, read_question
 from gateway.replies import Reply, Request, json_reply
 from tidegate.rules.explain import Explanation, explain
 from tidegate.rules.outcome import Code, Question
+from tidegate.rules.refusals import opens_as_json
 
 _DIGITS = 6
 

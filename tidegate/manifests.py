@@ -15,9 +15,12 @@ from tidegate.quantities import AS_WRITTEN
 from tidegate.references import (
     Written,
     circular_requirements,
+    circular_successors,
     dangling_names,
     overlapping_layers,
+    shared_aliases,
     shared_ranks,
+    strange_brownouts,
     unreachable_reserves,
 )
 from tidegate.spec import Name, Spec
@@ -176,6 +179,9 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
         *shared_ranks(declared.tiers),
         *circular_requirements(declared.features),
         *overlapping_layers(declared.features),
+        *circular_successors(declared.models),
+        *shared_aliases(declared.models),
+        *strange_brownouts(declared.models),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),
     ]
     return [*dangling_names(manifests, known), *(f"{where}: {line}" for line in fits)]

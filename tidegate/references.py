@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tidegate.catalogue import FeatureSpec, PoolSpec, TierSpec
+from tidegate.catalogue import FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.mistakes import nearest, shown
 from tidegate.plans import RolloutSpec
 from tidegate.quantities import format_share
 
 _REFERENCES: Final = (
+    ("Model", "retirement.successor", "Model"),
     ("Pool", "model", "Model"),
     ("Pool", "gpuType", "Budget"),
     ("Feature", "pool", "Pool"),
@@ -61,9 +62,10 @@ def shared_ranks(tiers: Mapping[str, TierSpec]) -> Iterator[str]:
 
 def circular_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
     """Say which features require themselves, by however many steps; each circle once."""
+    steps = {name: feature.requires for name, feature in features.items()}
     told: set[str] = set()
     for name in features:
-        circle = _circle(name, features)
+        circle = _circle(name, steps)
         if circle is not None and told.isdisjoint(circle):
             told.update(circle)
             way = " → ".join([*circle, circle[0]])
@@ -73,19 +75,67 @@ def circular_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
             )
 
 
-def _circle(start: str, features: Mapping[str, FeatureSpec]) -> list[str] | None:
-    """Return the features on a way from `start` back to itself."""
+def circular_successors(models: Mapping[str, ModelSpec]) -> Iterator[str]:
+    """Say which models are to be replaced by themselves, by however many steps."""
+    steps = {
+        name: (model.retirement.successor,)
+        for name, model in models.items()
+        if model.retirement is not None
+    }
+    told: set[str] = set()
+    for name in steps:
+        circle = _circle(name, steps)
+        if circle is not None and told.isdisjoint(circle):
+            told.update(circle)
+            way = " → ".join([*circle, circle[0]])
+            yield (
+                f'Model "{circle[0]}": spec.retirement.successor: got a circle ({way}), expected '
+                "a model that stays in the end. Name another."
+            )
+
+
+def shared_aliases(models: Mapping[str, ModelSpec]) -> Iterator[str]:
+    """Say which aliases are another model's name or alias: a caller would mean both."""
+    first = {name: name for name in models}
+    for name, model in models.items():
+        for i, alias in enumerate(model.aliases):
+            if alias in model.aliases[:i] or first.setdefault(alias, name) != name:
+                yield (
+                    f'Model "{name}": spec.aliases[{i}]: got {shown(alias)}, which means '
+                    f'"{first[alias]}", expected a name that means one model. Choose another.'
+                )
+
+
+def strange_brownouts(models: Mapping[str, ModelSpec]) -> Iterator[str]:
+    """Say which brownouts do not lie between announcement and sunset, each after the other."""
+    for name, model in models.items():
+        going = model.retirement
+        if going is None:
+            continue
+        earliest = going.deprecated_at
+        for i, window in enumerate(going.brownouts):
+            if window.start < earliest or window.end > going.sunset_at:
+                yield (
+                    f'Model "{name}": spec.retirement.brownouts[{i}]: got '
+                    f"{window.start.isoformat()} to {window.end.isoformat()}, expected a window "
+                    f"between {earliest.isoformat()} (deprecatedAt, or the end of the one before) "
+                    f"and the sunset, {going.sunset_at.isoformat()}. Move it."
+                )
+            earliest = max(earliest, window.end)
+
+
+def _circle(start: str, steps: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """Return the names on a way from `start` back to itself."""
     seen: set[str] = set()
     ways = [[start]]
     while ways:
         way = ways.pop()
-        feature = features.get(way[-1])
-        for required in () if feature is None else feature.requires:
-            if required == start:
+        for following in steps.get(way[-1], ()):
+            if following == start:
                 return way
-            if required not in seen:
-                seen.add(required)
-                ways.append([*way, required])
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
     return None
 
 

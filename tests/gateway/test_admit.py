@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from gateway.replies import PROBLEM_BASE, TITLES
+from gateway.replies import TITLES
 from tests.gateway.asking import Asked
 from tests.tidegate.snapshots import NOW, OPENS, feature, gate, intent, snapshot
 from tidegate.rules.outcome import Code
+from tidegate.rules.refusals import PROBLEM_BASE
 from tidegate.snapshot import FeatureIntent, Snapshot
 
 SHED = snapshot(intent(), gate({"free": 0.0}))

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import typer
 import yaml
 
-from gateway import admit
 from gateway.questions import read_object, read_question
 from scenarios.assertions import ALL
 from scenarios.scenario import ScenarioSpec
@@ -22,6 +21,7 @@ from tidegate import edges
 from tidegate.cli.main import EXIT_CODES, app
 from tidegate.documents import read_documents
 from tidegate.manifests import Manifests, parse_manifests
+from tidegate.rules import refusals
 from tidegate.rules.outcome import Code
 from tidegate.settings import Settings, variable
 
@@ -191,7 +191,7 @@ def test_every_target_of_make_is_in_the_reference() -> None:
 def test_every_decision_code_is_in_the_reference_with_its_status() -> None:
     documented = {cells[0].strip("`"): cells[1] for cells in rows("Decision codes")}
     del documented["code"]
-    assert documented == {str(code): str(admit._STATUS[code]) for code in Code}
+    assert documented == {str(code): str(refusals.STATUS[code]) for code in Code}
 
 
 def test_every_error_code_is_in_the_reference() -> None:

@@ -20,3 +20,13 @@ def come_back_in_s(retry_after_s: float, user: str, version: int) -> int:
     rounding = place(f"rounding@{version}", user) / FULL
     wait_s = retry_after_s * (1.0 - JITTER + 2.0 * JITTER * drawn)
     return max(1, math.floor(wait_s + rounding))
+
+
+def come_back_after_s(wait_s: float, user: str, version: int) -> int:
+    """Return whole seconds that are never fewer than `wait_s`, spread by a quarter of it.
+
+    The spread is at least ten seconds and at most five minutes: what comes back at an instant that
+    everybody knows would otherwise meet all of them at once.
+    """
+    spread_s = min(max(10.0, JITTER * wait_s), 300.0)
+    return math.ceil(wait_s + spread_s * place(f"retry@{version}", user) / FULL)
