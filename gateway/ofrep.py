@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -60,7 +61,7 @@ class OfrepHandler:
         except _Error as error:
             return _failed(error, {"key": key})
         except NotBelieved as refused:
-            return refused.reply
+            return _not_believed(refused, {"key": key})
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
         reply = self._written.get(held, outcome, now)
@@ -86,7 +87,7 @@ class OfrepHandler:
         try:
             asked = self._evaluator.vouched(request, asked, held)
         except NotBelieved as refused:
-            return refused.reply
+            return _not_believed(refused, {})
         now = self._evaluator.now()
         questions = [asked._replace(feature=key) for key in held.decider.features]
         flags = [
@@ -218,7 +219,15 @@ def _failed(error: _Error, key: Mapping[str, str]) -> Reply:
     return json_reply(error.status, body)
 
 
-def _not_ready(key: Mapping[str, str]) -> Reply:
-    details = "this gateway has not heard a snapshot yet"
+def _not_believed(refused: NotBelieved, key: Mapping[str, str]) -> Reply:
+    """Refuse a caller: for 401 and 403 the protocol names no body, so it is a problem document."""
+    if refused.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return _not_ready(key, refused.detail)
+    return refused.reply
+
+
+def _not_ready(
+    key: Mapping[str, str], details: str = "this gateway has not heard a snapshot yet"
+) -> Reply:
     body = {**key, "errorCode": "PROVIDER_NOT_READY", "errorDetails": details}
     return json_reply(503, body, retry_after(come_back_in_s(NOT_READY_RETRY_S, "", 0)))
