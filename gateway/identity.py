@@ -9,7 +9,7 @@ from gateway.replies import Header, Reply, Request, problem, retry_after
 from gateway.tokens import TokenReader
 from tidegate.callers import ApiKeySpec, CallersSpec
 from tidegate.errors import Refused, Unavailable
-from tidegate.snapshot import IntentPart
+from tidegate.snapshot import IntentPart, lowest_tier
 
 _RETRY_S: Final = 2
 _REMEMBERED_PEERS: Final = 1024
@@ -189,13 +189,6 @@ class Identity:
         if intent is not self._seen:
             self._seen, self._lowest = intent, lowest_tier(intent)
         return self._lowest
-
-
-def lowest_tier(intent: IntentPart | None) -> str:
-    """Return the tier that is served last; "" where none is known."""
-    tiers = {} if intent is None else intent.tiers
-    by_rank = ((policy.rank, policy.gated, name) for name, policy in tiers.items())
-    return max(by_rank, default=(0, True, ""))[2]
 
 
 def _server(key: ApiKeySpec) -> Caller:

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.replies import Reply, Request, Stream, encode, problem, retry_after
 from tidegate.holding import SnapshotHolder
-from tidegate.snapshot import Snapshot
+from tidegate.snapshot import Snapshot, changed_features
 
 EVENTS_PATH: Final = b"/ofrep/v1/events"
 MOST: Final = 1_000
@@ -32,7 +32,7 @@ class Streams:
 
     async def run(self) -> None:
         """Tell until cancelled."""
-        decided_by = _decided_by(self._holder.now_held.snapshot)
+        before = self._holder.now_held.snapshot
         told_at = asyncio.get_running_loop().time()
         while True:
             try:
@@ -45,9 +45,9 @@ class Streams:
             snapshot = self._holder.now_held.snapshot
             if self._following:
                 self._tell(self._following, _whole(snapshot))
-            before, decided_by = decided_by, _decided_by(snapshot)
-            if decided_by != before:
+            if changed_features(before, snapshot):
                 self._tell(self._refetching, _REFETCH)
+            before = snapshot
             now = asyncio.get_running_loop().time()
             await asyncio.sleep(max(0.0, COALESCED_S - (now - told_at)))
             told_at = asyncio.get_running_loop().time()
@@ -88,11 +88,3 @@ class Streams:
 
 def _whole(snapshot: Snapshot) -> bytes:
     return b"data: " + snapshot.model_dump_json().encode() + b"\n\n"
-
-
-def _decided_by(snapshot: Snapshot) -> tuple[object, ...]:
-    """Return what answers depend on: a gate's part is renewed each second, mostly unmoved."""
-    intent = snapshot.intent
-    gates = {pool: (gate.state, gate.ceilings) for pool, gate in snapshot.gates.items()}
-    known = None if intent is None else (intent.tiers, intent.features, intent.models)
-    return known, gates, snapshot.kills

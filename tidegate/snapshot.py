@@ -231,6 +231,42 @@ class Snapshot(BaseModel):
         return held
 
 
+def lowest_tier(intent: IntentPart | None) -> str:
+    """Return the tier that is served last, which everybody is of by default; "" without any."""
+    tiers = {} if intent is None else intent.tiers
+    by_rank = ((policy.rank, policy.gated, name) for name, policy in tiers.items())
+    return max(by_rank, default=(0, True, ""))[2]
+
+
+def changed_features(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """Name the features whose answers may have changed between two snapshots, sorted.
+
+    A gate's part is renewed each second, mostly unmoved, and renewing changes no answer.
+    """
+    then, now = _decided_by(before), _decided_by(after)
+    return tuple(sorted(name for name in {*then, *now} if then.get(name) != now.get(name)))
+
+
+def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
+    """Return what the answers about each feature depend on."""
+    intent = snapshot.intent
+    if intent is None:
+        return {}
+    gates = {pool: (gate.state, gate.ceilings) for pool, gate in snapshot.gates.items()}
+    return {
+        name: (
+            feature,
+            intent.tiers,
+            intent.models,
+            gates.get(feature.pool),
+            snapshot.kills.get(name),
+            # What it requires may require others in turn.
+            intent.features if feature.requires else None,
+        )
+        for name, feature in intent.features.items()
+    }
+
+
 def next_version(now: float, seen: int) -> int:
     """Return a hybrid-clock version: at least now in milliseconds, and above any seen."""
     return max(int(now * 1000), seen + 1)

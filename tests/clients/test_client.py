@@ -8,7 +8,7 @@ import pytest
 
 from tests.real_redis import real_redis
 from tests.tidegate.snapshots import gate, intent, snapshot
-from tidegate.clients.client import Client, follow_redis
+from tidegate.clients.client import Client, follow
 from tidegate.holding import SnapshotHolder
 from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot
@@ -57,20 +57,20 @@ async def test_a_client_follows_redis_and_starts_without_it_from_disk(tmp_path: 
         before = published()
         assert before.intent is not None
         await redis.publish(before.intent)
-        async with follow_redis(server.server.url, tmp_path) as client:
+        async with follow(server.server.url, tmp_path) as client:
             assert client.may_use("image", "ada", "pro").allowed
             closed = before.intent.model_copy(update={"version": 2, "features": {}})
             await redis.publish(closed)
             async with asyncio.timeout(5.0):
                 while client.may_use("image", "ada", "pro").allowed:
                     await asyncio.sleep(0.005)
-    async with follow_redis(NOBODY, tmp_path) as client:
+    async with follow(NOBODY, tmp_path) as client:
         assert client.is_ready
         assert not client.may_use("image", "ada", "pro").allowed
 
 
 @pytest.mark.integration
 async def test_a_client_that_hears_nothing_starts_in_time_and_closed(tmp_path: Path) -> None:
-    async with follow_redis(NOBODY, tmp_path, ready_within_s=0.05) as client:
+    async with follow(NOBODY, tmp_path, ready_within_s=0.05) as client:
         assert not client.is_ready
         assert not client.may_use("image", "ada", "pro").allowed

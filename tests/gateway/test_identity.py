@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from gateway.evaluate import Evaluator
-from gateway.identity import Identity, NotBelieved, lowest_tier
+from gateway.identity import Identity, NotBelieved
 from gateway.passes import Passes
 from gateway.replies import Request
 from gateway.tally import Tally
@@ -19,6 +19,7 @@ from tests.tidegate.snapshots import feature, intent, snapshot
 from tidegate.callers import CallersSpec, JwtSpec
 from tidegate.holding import SnapshotHolder
 from tidegate.rules.outcome import Question
+from tidegate.snapshot import lowest_tier
 
 HELD: Final = snapshot(intent({"image": feature(exposure={"pro": 1.0})}))
 FLAGS: Final = "/ofrep/v1/evaluate/flags"

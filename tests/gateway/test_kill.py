@@ -14,7 +14,7 @@ from tests.embedded.until import until
 from tests.gateway.running import RunningGateway, environment, running_gateway, version_now
 from tests.real_redis import RealRedis, real_redis
 from tests.tidegate.snapshots import feature, gate, intent
-from tidegate.clients.client import follow_redis
+from tidegate.clients.client import follow
 from tidegate.edges.redis import Redis
 from tidegate.kills import sign_order
 from tidegate.rules.outcome import Code
@@ -99,7 +99,7 @@ async def test_a_kill_typed_without_temporal_closes_the_gateway_and_its_clients_
     keys = tmp_path / "state" / "keys.json"
     async with (
         house(tmp_path) as given,
-        follow_redis(given.server.server.url, tmp_path / "client", keys=keys) as client,
+        follow(given.server.server.url, tmp_path / "client", keys=keys) as client,
     ):
         assert client.may_use("image", "ada", "pro").allowed
         typed = asyncio.create_task(given.kills("--until", "2h", "--by", "lee"))

@@ -1,26 +1,31 @@
 """The in-process client: the gateway's decision without the way to it."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from tidegate.edges.follower import Follower
+from tidegate.edges.gateway_stream import StreamFollower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
-from tidegate.holding import SnapshotHolder
+from tidegate.holding import Held, SnapshotHolder
 from tidegate.rules.outcome import NOTHING_SAID, Asks, Attributes, Outcome, Question
 from tidegate.signing import load_keyring
 
 READY_WITHIN_S: Final = 5.0
+_LOOK_EVERY_S: Final = 1.0
+_STOP_WITHIN_S: Final = 5.0
 
 
 class Client:
     """Answers from the snapshot that `holder` holds; a service that embeds it vouches for tiers.
 
-    Before anything was heard every feature is unknown, and so every answer is no.
+    Before anything was heard every feature is unknown, and so every answer is no. Any thread may
+    ask.
     """
 
     def __init__(self, holder: SnapshotHolder) -> None:
@@ -28,6 +33,11 @@ class Client:
         self._heard = asyncio.Event()
         self._take()
         holder.listen(lambda _: self._take())
+
+    @property
+    def held(self) -> Held:
+        """The one state that everything in a request should be answered from."""
+        return self._holder.now_held
 
     @property
     def is_ready(self) -> bool:
@@ -81,25 +91,122 @@ class Client:
 
 
 @asynccontextmanager
-async def follow_redis(
-    url: str, state: Path, *, keys: Path | None = None, ready_within_s: float = READY_WITHIN_S
+async def follow(
+    address: str, state: Path, *, keys: Path | None = None, ready_within_s: float = READY_WITHIN_S
 ) -> AsyncIterator[Client]:
     """Follow what is published, and yield a client, ready or not after `ready_within_s`.
 
-    `state` is a folder for the last good snapshot, to start from while Redis is away. `keys` is
-    the gateways' file of signing keys: without it, orders to close a feature are not believed.
+    `address` is Redis' (`redis://…`) or a gateway's (`http://…`). `state` is a folder of this
+    process's own for the last good snapshot, to start from while neither is there. `keys` is the
+    gateways' file of signing keys: without it, orders to close a feature that are read from Redis
+    are not believed; a gateway has checked those that it sends.
     """
     holder = SnapshotHolder()
-    async with Redis(url) as redis:
-        keyring = None if keys is None else load_keyring(keys)
-        file = SnapshotFile(state / "client.json")
-        follower = Follower(redis, holder, file, keys=keyring)
+    client = Client(holder)
+    async with _following(holder, address, state, keys):
+        await client.until_ready(ready_within_s)
+        yield client
+
+
+@contextmanager
+def follow_in_background(
+    address: str, state: Path, *, keys: Path | None = None, ready_within_s: float = READY_WITHIN_S
+) -> Iterator[Client]:
+    """Do the same from a thread, for services that have no event loop."""
+    background = Background(address, state, keys=keys)
+    background.start()
+    try:
+        background.until_ready(ready_within_s)
+        yield background.client
+    finally:
+        background.stop()
+
+
+class Background:
+    """Follows in a thread of its own, between `start` and `stop`.
+
+    A thread does not survive a fork: a server that forks its workers starts one in each.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        state: Path,
+        *,
+        keys: Path | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Call `look` in that thread whenever something was taken, and once a second."""
+        self._holder = SnapshotHolder()
+        self._heard = threading.Event()
+        self._where = (address, state, keys)
+        self._look = look
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._has_begun = threading.Event()
+        self.client = Client(self._holder)
+        """Answers from the first call on, from before anything was heard."""
+
+    def start(self) -> None:
+        """Begin to follow; returns once the saved snapshot was taken, if there is one."""
+        self._holder.listen(self._taken)
+        self._thread = threading.Thread(target=self._run, name="tidegate", daemon=True)
+        self._thread.start()
+        self._has_begun.wait()
+
+    def until_ready(self, within_s: float = READY_WITHIN_S) -> bool:
+        """Wait until a snapshot was heard, at most so long; returns whether it was."""
+        return self._heard.wait(within_s)
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        if self._loop is not None and self._stopped is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._thread.join(_STOP_WITHIN_S)
+            self._loop = None
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._follow())
+        finally:
+            self._has_begun.set()
+
+    async def _follow(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        async with _following(self._holder, *self._where):
+            self._has_begun.set()
+            while not self._stopped.is_set():
+                self._look()
+                try:
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await self._stopped.wait()
+                except TimeoutError:
+                    continue
+
+    def _taken(self, held: Held) -> None:
+        if held.is_ready:
+            self._heard.set()
+        self._look()
+
+
+@asynccontextmanager
+async def _following(
+    holder: SnapshotHolder, address: str, state: Path, keys: Path | None
+) -> AsyncIterator[None]:
+    file = SnapshotFile(state / "client.json")
+    follower: StreamFollower | Follower
+    async with AsyncExitStack() as stack:
+        if address.startswith(("http://", "https://")):
+            follower = StreamFollower(address, holder, file)
+        else:
+            keyring = None if keys is None else load_keyring(keys)
+            redis = await stack.enter_async_context(Redis(address))
+            follower = Follower(redis, holder, file, keys=keyring)
         follower.start_from_disk()
-        client = Client(holder)
         following = asyncio.create_task(follower.run())
         try:
-            await client.until_ready(ready_within_s)
-            yield client
+            yield
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
