@@ -65,6 +65,25 @@ def read_query(query: bytes) -> Mapping[str, object]:
     return dict(pairs)
 
 
+def read_asked_in_query(query: bytes) -> Question:
+    """Read a question out of a query string, its attributes as a JSON object; raises Malformed."""
+    fields = dict(read_query(query))
+    if "attributes" in fields:
+        fields["attributes"] = _object_in(str(fields["attributes"]))
+    return read_question(fields)
+
+
+def _object_in(text: str) -> Mapping[str, object]:
+    try:
+        document = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        expected = 'a JSON object, such as {"region":"eu"}, or none'
+        raise Malformed(Mistake("attributes", f"{show(text)} ({error})", expected)) from error
+    if not isinstance(document, dict):
+        raise Malformed(Mistake("attributes", show(document), "a JSON object, or none"))
+    return document
+
+
 class _Asked(msgspec.Struct):
     """A request that is right, as nearly all are: read in one go."""
 

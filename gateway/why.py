@@ -3,7 +3,7 @@
 from gateway.admit import malformed, not_ready
 from gateway.evaluate import Evaluator
 from gateway.identity import NotBelieved
-from gateway.questions import Malformed, read_query, read_question
+from gateway.questions import Malformed, read_asked_in_query
 from gateway.replies import Reply, Request, json_reply
 from tidegate.rules.explain import Explanation, explain
 from tidegate.rules.outcome import Code, Question
@@ -21,7 +21,7 @@ class WhyHandler:
     def __call__(self, request: Request) -> Reply:
         """Explain, with 200 whatever the outcome is: an explanation is no refusal."""
         try:
-            question = read_question(read_query(request.query))
+            question = read_asked_in_query(request.query)
         except Malformed as error:
             return malformed(error)
         held = self._evaluator.held()
@@ -47,6 +47,7 @@ def _as_json(why: Explanation, question: Question, now: float) -> dict[str, obje
         "tier": question.tier,
         "surface": question.surface,
         "asks": question.asks,
+        "attributes": dict(question.attributes),
         "pool": outcome.pool,
         "version": outcome.version,
         "place": _rounded(why.place),

@@ -1,6 +1,8 @@
 """`tidegate why`: asked of a gateway, which is who decides."""
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -10,6 +12,7 @@ from tidegate.cli.showing import show_why
 from tidegate.errors import PlanError, Refused, Unavailable
 
 _DEADLINE: Final = aiohttp.ClientTimeout(total=5.0)
+_TEXTS: Final = frozenset({"region", "appVersion"})
 
 
 async def ask_why(gateway: str, asked: Mapping[str, str], api_key: str | None = None) -> list[str]:
@@ -36,3 +39,36 @@ async def ask_why(gateway: str, asked: Mapping[str, str], api_key: str | None = 
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, AttributeError) as error:
         text = f"gateway: no answer from {gateway}. Start it, or set TIDEGATE_GATEWAY."
         raise Unavailable(text, code="gateway-unavailable") from error
+
+
+def read_attributes(given: Iterable[str]) -> dict[str, object]:
+    """Read `NAME=VALUE` as a service would send it; raises PlanError.
+
+    A whole number, another number, true and false are what they look like, and what stands in
+    double quotes is text. `region` and `appVersion` are always text, and `cohorts` names one or
+    more with commas between them.
+    """
+    attributes: dict[str, object] = {}
+    for each in given:
+        name, is_one, value = each.partition("=")
+        if not name or not is_one:
+            text = f'attribute: got "{each}", expected NAME=VALUE. Write it like region=eu.'
+            raise PlanError(text, code="attribute")
+        if name in attributes:
+            text = f'attribute: got "{name}" twice, expected it once. Drop one of the two.'
+            raise PlanError(text, code="attribute")
+        attributes[name] = _typed(name, value)
+    return attributes
+
+
+def _typed(name: str, value: str) -> object:
+    if name == "cohorts":
+        return [cohort for cohort in value.split(",") if cohort]
+    if name not in _TEXTS:
+        try:
+            read = json.loads(value)
+        except ValueError:
+            return value
+        if isinstance(read, (bool, int, str)) or (isinstance(read, float) and math.isfinite(read)):
+            return read
+    return value

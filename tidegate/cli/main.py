@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -125,12 +126,24 @@ def why(
     feature: Annotated[str, typer.Argument(help="The feature.")],
     tier: Annotated[str, typer.Option(help="The user's tier.")],
     surface: Annotated[str, typer.Option(help="Where it is used.")] = "api",
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is said of the user, as NAME=VALUE; again for each."),
+    ] = None,
+    signup: Annotated[
+        bool, typer.Option("--signup", help="Ask for somebody outside who wants to come in.")
+    ] = False,
 ) -> None:
     """Say whether a user may use a feature now, from what, and what would make it yes."""
-    from tidegate.cli.asking import ask_why  # noqa: PLC0415
+    from tidegate.cli.asking import ask_why, read_attributes  # noqa: PLC0415
 
-    asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
-    _print(lambda: ask_why(_settings().gateway, asked, _settings().api_key))
+    async def ask() -> list[str]:
+        asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
+        asked["attributes"] = json.dumps(read_attributes(attribute or ()))
+        asked["asks"] = "signup" if signup else "use"
+        return await ask_why(_settings().gateway, asked, _settings().api_key)
+
+    _print(ask)
 
 
 @app.command()

@@ -1,14 +1,15 @@
 """Why an answer is what it is, worked out on demand, and what would make it yes."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
-from tidegate.quantities import format_share
 from tidegate.rules.decision import Decider, shed_salt
 from tidegate.rules.exposure import FULL, place
 from tidegate.rules.outcome import Code, Outcome, Question
+from tidegate.rules.remedies import Case, Change, Kind
+from tidegate.rules.ways import Way, ways_to_yes
 from tidegate.snapshot import DateRange, GatePart, Snapshot
 
 UNKNOWN = "unknown"
@@ -51,7 +52,10 @@ class Explanation:
     intent_expired: bool
     opens: DateRange | None
     versions: Mapping[str, int]
+    ways: tuple[Way, ...]
+    """The smallest changes that are known now to lead to a yes, the quickest first."""
     would_be_yes_if: str
+    """The same in words; `unknown` where none is known."""
 
 
 def shares_of(decider: Decider, question: Question, now: float) -> Shares | None:
@@ -74,6 +78,7 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
     pool = outcome.pool
     shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
     intent = snapshot.intent
+    ways = () if outcome.allowed else ways_to_yes(Case(snapshot, question, now))
     return Explanation(
         outcome=outcome,
         place=None if shares is None else place(question.feature, question.user) / FULL,
@@ -83,87 +88,39 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
         intent_expired=intent is not None and now > intent.expires_at,
         opens=outcome.opens,
         versions=snapshot.versions(),
-        would_be_yes_if="; or ".join(_ways(snapshot, decider, question, now)) or UNKNOWN,
+        ways=ways,
+        would_be_yes_if="it is yes now"
+        if outcome.allowed
+        else "; or ".join(_sentence(way) for way in ways) or UNKNOWN,
     )
 
 
-def _ways(snapshot: Snapshot, decider: Decider, question: Question, now: float) -> Iterator[str]:
-    """Name the smallest changes that are known now to lead to a yes, the quickest first."""
-    outcome = decider.answer(question, now)
-    if outcome.code is Code.ALLOWED:
-        yield "it is yes now"
-    elif outcome.code is Code.SURFACE_CLOSED:
-        yield from _on_another_surface(snapshot, decider, question, now)
-    elif outcome.code in _TIERS_DIFFER:
-        yield from _in_another_tier(snapshot, decider, question, now)
-    if (way := _WAYS.get(outcome.code)) is not None:
-        yield way
-    if outcome.opens is not None:
-        between = f"{rfc3339(outcome.opens.p50)} and {rfc3339(outcome.opens.p90)}"
-        yield f"when the stage opens, between {between} (p50 and p90)"
-    if outcome.until is not None:
-        yield f"from {rfc3339(datetime.fromtimestamp(outcome.until, UTC))}, when it ends"
-    if outcome.code is Code.GATE_SHED or outcome.code is Code.WAITLISTED:
-        yield _with_the_gate_wider(decider, question, outcome, now)
+def _sentence(way: Way) -> str:
+    """Write one way: what would be yes now, or from when likely, or when which thing happens."""
+    now = [each.words for each in way.changes if each.kind < Kind.TIME]
+    then = [_words(each) for each in way.changes if each.kind > Kind.TIME]
+    later = [_from(way)] if any(each.kind is Kind.TIME for each in way.changes) else []
+    told = ", ".join(filter(None, [" and ".join(now), *later, " and ".join(then)]))
+    if then:
+        return told
+    return f"{told}: likely" if later else f"{told}: yes now"
 
 
-_TIERS_DIFFER: Final = frozenset(
-    {
-        Code.TIER_UNKNOWN,
-        Code.NOT_EXPOSED,
-        Code.NOT_IN_AUDIENCE,
-        Code.PREREQUISITE,
-        Code.GATE_SHED,
-        Code.WAITLISTED,
-        Code.KILLED,
-    }
-)
-
-_WAYS: Final[Mapping[Code, str]] = {
-    Code.INTENT_STALE: "when the publisher is heard again",
-    Code.NOT_IN_AUDIENCE: "on the invite list",
-    Code.PREREQUISITE: "once exposed to all that it requires",
-    Code.SIGNUPS_SUSPENDED: "when sign-ups reopen",
-}
+def _words(change: Change) -> str:
+    if change.expected is None:
+        return change.words
+    between = f"{rfc3339(change.expected.p50)} and {rfc3339(change.expected.p90)}"
+    return f"{change.words}, between {between} (p50 and p90)"
 
 
-def _in_another_tier(
-    snapshot: Snapshot, decider: Decider, question: Question, now: float
-) -> Iterator[str]:
-    tiers = {} if snapshot.intent is None else snapshot.intent.tiers
-    own = tiers.get(question.tier)
-    own_rank = max((t.rank for t in tiers.values()), default=0) if own is None else own.rank
-
-    def steps_away(tier: str) -> tuple[int, str]:
-        return abs(tiers[tier].rank - own_rank), tier
-
-    for tier in sorted(tiers, key=steps_away):
-        elsewhere = question._replace(tier=tier)
-        if tier != question.tier and decider.answer(elsewhere, now).allowed:
-            yield f"in tier {tier}: yes now"
-            return
+def _from(way: Way) -> str:
+    begins = f"from {_instant(way.case.at)}"
+    return begins if way.until is None else f"{begins} to {_instant(way.until)}"
 
 
-def _on_another_surface(
-    snapshot: Snapshot, decider: Decider, question: Question, now: float
-) -> Iterator[str]:
-    intent = snapshot.intent
-    surfaces = () if intent is None else intent.features[question.feature].surfaces
-    for surface in sorted(surfaces):
-        elsewhere = question._replace(surface=surface)
-        if decider.answer(elsewhere, now).allowed:
-            yield f"on surface {surface}: yes now"
-            return
-
-
-def _with_the_gate_wider(decider: Decider, question: Question, outcome: Outcome, now: float) -> str:
-    shares = shares_of(decider, question, now)
-    ceiling = 0.0 if shares is None else shares.ceiling
-    needed = place(shed_salt(outcome.pool or "", now), question.user) / FULL
-    return (
-        f"when the gate of pool {outcome.pool} lets in more than {format_share(needed)} "
-        f"of {outcome.tier} ({format_share(ceiling)} now)"
-    )
+def _instant(at: float) -> str:
+    # Rounded up: a second earlier would be too early.
+    return rfc3339(datetime.fromtimestamp(math.ceil(at), UTC))
 
 
 def rfc3339(at: datetime) -> str:
