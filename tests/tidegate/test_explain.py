@@ -1,5 +1,7 @@
 """Why, with every input, and what would make it yes."""
 
+import math
+
 from hypothesis import given
 
 from tests.tidegate.snapshots import (
@@ -28,7 +30,7 @@ def why(given_snapshot: Snapshot, asked: Question = ASKED, *, now: float = NOW) 
 
 def test_a_refusal_by_the_gate_names_the_tier_that_would_do_and_the_ceiling_needed() -> None:
     explained = why(snapshot(intent(), gate({"free": 0.0})))
-    needed = f"{(explained.shed_place or 0) * 100:.3f}".rstrip("0")
+    needed = math.ceil((explained.shed_place or 0) * 1e5) / 1e3
     assert explained.would_be_yes_if == (
         "in tier plus: yes now; or when the gate of pool image lets in more than "
         f"{needed}% of free (0% now)"
