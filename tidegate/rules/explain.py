@@ -78,7 +78,7 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
     pool = outcome.pool
     shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
     intent = snapshot.intent
-    ways = () if outcome.allowed else ways_to_yes(Case(snapshot, question, now))
+    ways = () if outcome.allowed else ways_to_yes(Case(decider, question, now))
     return Explanation(
         outcome=outcome,
         place=None if shares is None else place(question.feature, question.user) / FULL,

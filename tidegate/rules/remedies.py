@@ -48,25 +48,20 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question, what is known when it is asked, and the instant, in seconds since the epoch."""
+    """A question, what decides it, and when it is asked, in seconds since the epoch."""
 
-    snapshot: Snapshot
+    decider: Decider
     question: Question
     at: float
-
-    @property
-    def decider(self) -> Decider:
-        """What decides it."""
-        return Decider(self.snapshot)
 
     def answer(self) -> Outcome:
         """Ask."""
         return self.decider.answer(self.question, self.at)
 
     @property
-    def feature(self) -> FeatureIntent:
-        """The feature that is asked for, which is published."""
-        return self.intent.features[self.question.feature]
+    def snapshot(self) -> Snapshot:
+        """What is known when it is asked."""
+        return self.decider.snapshot
 
     @property
     def intent(self) -> IntentPart:
@@ -75,6 +70,11 @@ class Case:
             raise AssertionError("a remedy was looked for before anything was published")
         return self.snapshot.intent
 
+    @property
+    def feature(self) -> FeatureIntent:
+        """The feature that is asked for, which is published."""
+        return self.intent.features[self.question.feature]
+
     def with_feature(self, **changes: object) -> "Case":
         """Return the case in which the feature is published with these changes."""
         changed = self.feature.model_copy(update=changes)
@@ -82,13 +82,15 @@ class Case:
 
     def with_intent(self, **changes: object) -> "Case":
         """Return the case in which intent is published with these changes."""
-        intent = self.intent.model_copy(update=changes)
-        return replace(self, snapshot=self.snapshot.model_copy(update={"intent": intent}))
+        return self._knowing(intent=self.intent.model_copy(update=changes))
 
-    def with_gate(self, gate: GatePart) -> "Case":
-        """Return the case in which this gate is published."""
-        gates = {**self.snapshot.gates, gate.pool: gate}
-        return replace(self, snapshot=self.snapshot.model_copy(update={"gates": gates}))
+    def with_gates(self, *gates: GatePart) -> "Case":
+        """Return the case in which these gates are published."""
+        return self._knowing(gates={**self.snapshot.gates, **{gate.pool: gate for gate in gates}})
+
+    def _knowing(self, **changes: object) -> "Case":
+        # A question or an instant that changes keeps the decider, and with it the compiled rules.
+        return replace(self, decider=Decider(self.snapshot.model_copy(update=changes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +220,12 @@ def _later(outcome: Outcome, case: Case) -> Iterator[Remedy]:
 def _heard_on(case: Case) -> Case:
     intent = case.intent
     expires_at = math.inf if case.at <= intent.expires_at else intent.expires_at
-    gates = {
-        pool: gate.model_copy(update={"expires_at": math.inf})
+    heard = [
+        gate.model_copy(update={"expires_at": math.inf})
+        for gate in case.snapshot.gates.values()
         if case.at <= gate.expires_at
-        else gate
-        for pool, gate in case.snapshot.gates.items()
-    }
-    heard = case.with_intent(expires_at=expires_at)
-    return replace(heard, snapshot=heard.snapshot.model_copy(update={"gates": gates}))
+    ]
+    return case.with_intent(expires_at=expires_at).with_gates(*heard)
 
 
 def _publisher_heard(_: Outcome, case: Case) -> Iterator[Remedy]:
@@ -239,7 +239,7 @@ def _gate_heard(_: Outcome, case: Case) -> Iterator[Remedy]:
     if gate is not None and case.at > gate.expires_at:
         words = f"when the gate of pool {gate.pool} is heard again"
         heard = gate.model_copy(update={"expires_at": math.inf})
-        yield Change(Kind.HEARD_GATE, words), case.with_gate(heard)
+        yield Change(Kind.HEARD_GATE, words), case.with_gates(heard)
 
 
 def _signups_reopen(_: Outcome, case: Case) -> Iterator[Remedy]:
@@ -276,7 +276,7 @@ def _wider_gate(outcome: Outcome, case: Case) -> Iterator[Remedy]:
     if gate is not None:
         ceilings = {**gate.ceilings, question.tier: enough}
         wider = gate.model_copy(update={"ceilings": ceilings, "safe_share": enough})
-        yield Change(Kind.GATE, words), case.with_gate(wider)
+        yield Change(Kind.GATE, words), case.with_gates(wider)
     elif pool in case.intent.pools:
         of_pool: PoolIntent = case.intent.pools[pool].model_copy(update={"safe_share": enough})
         pools = {**case.intent.pools, pool: of_pool}
