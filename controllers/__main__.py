@@ -59,11 +59,24 @@ async def _capacity(settings: Settings, redis: Redis) -> None:
 
 async def _gate(settings: Settings, redis: Redis) -> None:
     from controllers.gate import GateLoop  # noqa: PLC0415
-    from controllers.loop import run  # noqa: PLC0415
+    from controllers.loop import run, stops_on_signals  # noqa: PLC0415
+    from controllers.waitlist import WaitlistLoop  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
+    from tidegate.edges.record import Record  # noqa: PLC0415
 
-    async with Outbox(settings.state / "gate.outbox", "/controllers/gate", redis) as outbox:
-        await run("gate", GateLoop(redis, outbox), period_s=1.0)
+    state = settings.state
+    async with (
+        Outbox(state / "gate.outbox", "/controllers/gate", redis) as outbox,
+        Outbox(state / "waitlist.outbox", "/controllers/waitlist", redis) as waitlists,
+        Record(settings.record) as record,
+        asyncio.TaskGroup() as loops,
+    ):
+        stopping = stops_on_signals()
+        # Beside the gate and not in it: a slow record must not delay a gate that has to narrow.
+        waitlist = WaitlistLoop(redis, record, waitlists)
+        loops.create_task(run("waitlist", waitlist, period_s=1.0, stopping=stopping))
+        gate = GateLoop(redis, outbox)
+        loops.create_task(run("gate", gate, period_s=1.0, stopping=stopping))
 
 
 async def _publisher(settings: Settings, redis: Redis) -> None:

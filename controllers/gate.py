@@ -4,20 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import ValidationError
-
+from controllers.echoes import echoed, newest
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, NodeReading, Reading
 from tidegate.rules import measures
 from tidegate.rules.gate import GateDecision, Move, Pressure, decide_gate, weigh
-from tidegate.snapshot import (
-    GatePart,
-    PoolIntent,
-    Snapshot,
-    gate_part,
-    next_version,
-)
+from tidegate.snapshot import GatePart, PoolIntent, gate_part, next_version
 
 LIVES_S: Final = 10.0
 """A gate that is not renewed falls back to the smaller of itself and the safe share."""
@@ -38,7 +31,14 @@ class GateLoop:
         nodes, gateways = await self._redis.readings()
         if snapshot.intent is not None:
             for name, pool in snapshot.intent.pools.items():
-                last = _newest(name, snapshot, gateways, self._published.get(name))
+                # Also this loop: right after a loss, the intent may be back before any gateway
+                # has echoed.
+                known = [
+                    snapshot.gates.get(name),
+                    self._published.get(name),
+                    *(echoed(GatePart, each.gates.get(name)) for each in gateways),
+                ]
+                last = newest(gate_part(name), known, gateways)
                 pressure = weigh_pool(name, pool, nodes, gateways, now)
                 decision = decide_gate(pressure, last, snapshot.intent.tiers, pool, now)
                 if await self._act(name, pool, decision, last, now):
@@ -116,27 +116,3 @@ def weigh_pool(
         # and presses only where it is.
         read.append((duty, 1.0))
     return weigh(read, pool.required_readings)
-
-
-def _newest(
-    name: str,
-    snapshot: Snapshot,
-    gateways: Sequence[DemandReading],
-    published: GatePart | None,
-) -> GatePart | None:
-    """Return the newest state of a gate that Redis, any gateway or this loop still holds."""
-    # Also this loop: right after a loss, the intent may be back before any gateway has echoed.
-    known = [snapshot.gates.get(name), published, *(_echo(g, name) for g in gateways)]
-    held = [part for part in known if part is not None]
-    newest = max(held, key=lambda part: part.version, default=None)
-    if newest is None:
-        return None
-    seen = max([g.seen.get(gate_part(name), 0) for g in gateways] + [newest.version])
-    return newest.model_copy(update={"version": seen})
-
-
-def _echo(gateway: DemandReading, pool: str) -> GatePart | None:
-    try:
-        return GatePart.model_validate_json(gateway.gates[pool])
-    except (KeyError, ValidationError):
-        return None  # it holds none, or one of another release

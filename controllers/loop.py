@@ -28,12 +28,14 @@ async def run(
     *,
     period_s: float,
     wake: Callable[[float], Awaitable[object]] | None = None,
+    stopping: asyncio.Event | None = None,
 ) -> None:
     """Tick until told to stop; `wake(wait_s)` returns early when something has happened.
 
+    Loops that share a process share `stopping`; alone, a loop stops on SIGTERM and SIGINT.
     What cannot be reached is logged when it goes and when it comes back, and tried again.
     """
-    stopping = _stops_on_signals()
+    stopping = stopping or stops_on_signals()
     reachable = True
     while not stopping.is_set():
         began = time.monotonic()
@@ -74,10 +76,11 @@ async def _woken(wake: Callable[[float], Awaitable[object]], wait_s: float) -> N
 
 async def until_stopped() -> None:
     """Wait for SIGTERM or SIGINT."""
-    await _stops_on_signals().wait()
+    await stops_on_signals().wait()
 
 
-def _stops_on_signals() -> asyncio.Event:
+def stops_on_signals() -> asyncio.Event:
+    """Return what is set when SIGTERM or SIGINT comes."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
 """The publisher: asks the entities what people decided, and publishes it as one part."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
 from controllers.kill_notes import KillNotes
@@ -51,7 +52,7 @@ class Publisher:
         if nudged or lost:
             self._asked_at = 0.0  # until somebody has answered
         if not 0.0 <= now - self._asked_at < ASK_EVERY_S:
-            intent = await self._ask_in_time()
+            intent = await self._ask_in_time(now)
             self._asked_at = now
             if intent is not None and self._is_due(intent, now):
                 await self._publish(intent, now, issued_at=now)
@@ -72,10 +73,10 @@ class Publisher:
             nudged = nudged or any(event.type.startswith(_NUDGES) for event in heard.events)
         return nudged
 
-    async def _ask_in_time(self) -> IntentPart | None:
+    async def _ask_in_time(self, now: float) -> IntentPart | None:
         try:
             async with asyncio.timeout(_ASK_WITHIN_S):
-                return await self._ask()
+                return await self._ask(now)
         except TimeoutError as error:
             message = (
                 f"temporal: no answer in {_ASK_WITHIN_S:g} s. "
@@ -83,7 +84,7 @@ class Publisher:
             )
             raise Unavailable(message, code="temporal-unavailable") from error
 
-    async def _ask(self) -> IntentPart | None:
+    async def _ask(self, now: float) -> IntentPart | None:
         catalogue = await self._plane.catalogue()
         if catalogue is None:
             return None
@@ -94,6 +95,7 @@ class Publisher:
             declared,
             {name: state for name, state in features.items() if state is not None},
             {name: Ledger() if b is None else b.ledger for name, b in budgets.items()},
+            datetime.fromtimestamp(now, UTC),
         )
 
     async def _publish(self, intent: IntentPart, now: float, *, issued_at: float) -> None:

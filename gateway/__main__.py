@@ -18,6 +18,8 @@ import structlog
 import uvloop
 
 from gateway.demand_meter import DemandMeter, DemandPublisher
+from gateway.desk import Desk
+from gateway.entrance import Entrance
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
@@ -27,12 +29,14 @@ from gateway.server import Server
 from gateway.streams import Streams
 from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
+from gateway.tickets import Tickets
 from gateway.tokens import TokenReader
 from gateway.use import UseMeter
 from tidegate.callers import CallersSpec, load_callers
 from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
+from tidegate.edges.redis_numbers import NumberBook
 from tidegate.edges.redis_use import UseLog
 from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import PlanError, Unavailable
@@ -78,16 +82,18 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
     holder, tally = SnapshotHolder(), Tally()
     callers = trusted.callers
     tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
-    identity, passes = Identity(callers, tokens), Passes(trusted.keys)
-    evaluator = Evaluator(holder, tally, time.time, identity, passes)
+    identity = Identity(callers, tokens)
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,
         Outbox(path, f"/gateways/{name}", redis) as outbox,
     ):
         file = SnapshotFile(settings.state / f"gateway-{name}.json")
+        desk = Desk(NumberBook(redis), time.monotonic)
+        entrance = Entrance(Passes(trusted.keys), Tickets(trusted.keys), desk)
+        evaluator = Evaluator(holder, tally, time.time, identity, entrance)
         follower = Follower(redis, holder, file, keys=trusted.keys)
-        meter = DemandMeter(name, tally, taken_s=time.monotonic())
+        meter = DemandMeter(name, tally, desk, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
         streams = Streams(holder)
         health = HealthHandler(evaluator, follower, tally, publisher)

@@ -57,7 +57,7 @@ class AdmitHandler:
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
         if begins_session and outcome.allowed:
-            return _let_in(outcome, self._evaluator.begin_session(request, question, now))
+            return _let_in(outcome, self._evaluator.begin_session(request, question, held, now))
         return self._told(outcome, question, held, now)
 
     def _told(self, outcome: Outcome, question: Question, held: Held, now: float) -> Reply:

@@ -6,12 +6,12 @@ from typing import Final
 
 import structlog
 
-from gateway.replies import Reply, Request, Stream, problem
+from gateway.replies import Answer, Reply, Request, Stream, problem
 
 _log = structlog.get_logger(__name__)
 
-Handler = Callable[[Request], Reply | Stream]
-"""Answers at once: nothing on the way of a request waits for anything."""
+Handler = Callable[[Request], Answer | Stream]
+"""Answers at once, but for what only others can give: then in a while."""
 
 _ANY: Final = b"*"
 _REMEMBERED: Final = 1_024
@@ -44,7 +44,7 @@ class App:
         self._found: dict[tuple[bytes, bytes], Handler] = {}
         """Handlers by method and target as they were sent; a bounded memory of `_find`."""
 
-    def answer(self, request: Request) -> Reply | Stream:
+    def answer(self, request: Request) -> Answer | Stream:
         """Answer one request; a defect of ours is answered as one, and ends nothing."""
         try:
             handler = self._found.get((request.method, request.target))

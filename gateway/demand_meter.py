@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.desk import Desk
 from gateway.tally import Kind, Tally
 from tidegate.edges.redis import Redis, as_json
 from tidegate.errors import Unavailable
@@ -30,9 +31,11 @@ class _Sample:
 class DemandMeter:
     """Turns counts into rates over a sliding window; `taken_s` is of a monotonic clock."""
 
-    def __init__(self, gateway: str, tally: Tally, *, taken_s: float) -> None:
+    def __init__(self, gateway: str, tally: Tally, desk: Desk, *, taken_s: float) -> None:
         self._gateway = gateway
         self._tally = tally
+        self._desk = desk
+        self._began_at: float | None = None
         self._samples: deque[_Sample] = deque([_Sample(taken_s, tally.counts)])
 
     def tick(self, snapshot: Snapshot, *, at: float, taken_s: float) -> DemandReading:
@@ -51,20 +54,9 @@ class DemandMeter:
             kind = Kind(pool, tier, code.value)
             return (last.counts[kind] - first.counts[kind]) / elapsed_s
 
-        intent = snapshot.intent
-        tiers = () if intent is None else tuple(intent.tiers)
-        pools = () if intent is None else sorted({f.pool for f in intent.features.values()})
-        demand = {
-            pool: {
-                tier: TierDemand(
-                    admitted_rps=rps(pool, tier, Code.ALLOWED),
-                    refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
-                    not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
-                )
-                for tier in tiers
-            }
-            for pool in pools
-        }
+        if self._began_at is None:
+            self._began_at = at
+        demand = _by_pool(snapshot, rps)
         return DemandReading(
             gateway=self._gateway,
             at=at,
@@ -72,7 +64,29 @@ class DemandMeter:
             use=_by_model(snapshot, demand),
             seen=snapshot.versions(),
             gates={pool: as_json(gate) for pool, gate in snapshot.gates.items()},
+            began_at=self._began_at,
+            lanes=self._desk.uses,
+            waitlists={name: as_json(part) for name, part in snapshot.waitlists.items()},
         )
+
+
+def _by_pool(
+    snapshot: Snapshot, rps: Callable[[str, str, Code], float]
+) -> dict[str, dict[str, TierDemand]]:
+    intent = snapshot.intent
+    tiers = () if intent is None else tuple(intent.tiers)
+    pools = () if intent is None else sorted({f.pool for f in intent.features.values()})
+    return {
+        pool: {
+            tier: TierDemand(
+                admitted_rps=rps(pool, tier, Code.ALLOWED),
+                refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
+                not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
+            )
+            for tier in tiers
+        }
+        for pool in pools
+    }
 
 
 def _by_model(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
+from gateway.entrance import Entrance
 from gateway.identity import Identity
-from gateway.passes import Pass, Passes
+from gateway.passes import Pass
 from gateway.replies import Request
 from gateway.tally import Tally
 from tidegate.holding import Held, SnapshotHolder
-from tidegate.rules.outcome import Code, Outcome, Question
+from tidegate.rules.outcome import Asks, Code, Outcome, Question
 
 Clock = Callable[[], float]
 """Says what time it is, in seconds since the epoch."""
@@ -22,11 +23,12 @@ class Evaluator:
         tally: Tally,
         clock: Clock,
         identity: Identity,
-        passes: Passes,
+        entrance: Entrance,
     ) -> None:
         self._holder = holder
         self._identity = identity
-        self._passes = passes
+        self.entrance = entrance
+        """What lets in somebody whom the gate would turn away."""
         self._count = tally.count
         self.now = clock
         """Returns the present, in seconds since the epoch."""
@@ -53,6 +55,8 @@ class Evaluator:
     def admit(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
         """Decide and count: this is a request for work."""
         outcome = self.preview(request, question, held, now)
+        if question.asks is Asks.SIGNUP and outcome.allowed:
+            self.entrance.note_arrival(request, question, held, now)
         self._count(outcome, question.user)
         return outcome
 
@@ -60,10 +64,12 @@ class Evaluator:
         """Decide without counting: nobody asks for work yet."""
         outcome = held.decider.answer(question, now)
         # Looked for only where it may help, so that no other request pays for it.
-        if outcome.code is Code.GATE_SHED and self._passes.shown(request, question, now):
-            return held.decider.answer(question, now, is_passed=True)
+        if outcome.code is Code.GATE_SHED or outcome.code is Code.WAITLISTED:
+            return self.entrance.answer(request, question, held, outcome, now)
         return outcome
 
-    def begin_session(self, request: Request, question: Question, now: float) -> Pass:
+    def begin_session(self, request: Request, question: Question, held: Held, now: float) -> Pass:
         """Sign a pass for somebody who was just admitted, going on with the session shown."""
-        return self._passes.begin(question, now, self._passes.shown(request, question, now))
+        if question.asks is Asks.USE:
+            self.entrance.note_arrival(request, question, held, now)
+        return self.entrance.begin_session(request, question, now)

@@ -39,7 +39,7 @@ class Passes:
         until = min(now + LIVES_S, began_at + SESSION_S)
         claims = {
             "feature": question.feature,
-            "user": _hidden(question.user),
+            "user": hidden(question.user),
             "began": began_at,
             "until": until,
         }
@@ -62,12 +62,12 @@ class Passes:
             return None
         if (claims.get("feature"), claims.get("user")) != (
             question.feature,
-            _hidden(question.user),
+            hidden(question.user),
         ):
             return None
         return Pass(token, began_at, until)
 
 
-def _hidden(user: str) -> str:
+def hidden(user: str) -> str:
     """Name a user in a token that others may come to see."""
     return hashlib.blake2b(as_bytes(user), digest_size=16).hexdigest()

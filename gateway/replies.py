@@ -1,5 +1,6 @@
 """What the gateway answers with: JSON, and RFC 9457 problem documents for every refusal."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class Reply:
         if self.status != HTTPStatus.NOT_MODIFIED:  # it has no body, and so no length
             lines.append(b"content-length: %d\r\n" % len(self.body))
         return b"".join((status_line(self.status), *lines, b"\r\n", self.body))
+
+
+Answer = Reply | asyncio.Future[Reply]
+"""What a handler answers at once, or in a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,9 @@ TITLES: Final[Mapping[str, str]] = {
     "method-not-allowed": "This method is not served here",
     "caller-unknown": "The credential is not good here",
     "tier-not-vouched": "The caller may not vouch for this",
+    "ticket-invalid": "The ticket is not good here",
+    "ticket-expired": "The time to come is over",
+    "waitlist-unavailable": "No numbers are given out now",
     "model-unknown": "No such model",
     "not-ready": "No snapshot has been heard of yet",
     "too-many-streams": "Too many streams are open",

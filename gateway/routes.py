@@ -8,6 +8,7 @@ from gateway.health import HealthHandler
 from gateway.models import MODELS_PATH, ModelsHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
 from gateway.streams import EVENTS_PATH, Streams
+from gateway.waitlist import WaitlistHandler
 from gateway.why import WhyHandler
 
 
@@ -19,6 +20,7 @@ def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> 
         {
             (b"POST", b"/v1/admit"): admit,
             (b"POST", b"/v1/sessions"): admit.begin_session,
+            (b"POST", b"/v1/waitlist"): WaitlistHandler(evaluator),
             (b"GET", b"/v1/why"): WhyHandler(evaluator),
             (b"GET", b"/v1/snapshot"): streams.snapshot,
             (b"GET", b"/v1/snapshot/stream"): streams.follow,

@@ -14,6 +14,7 @@ from tidegate.quantities import (
     Share,
     format_duration,
 )
+from tidegate.quotas import read_uses
 from tidegate.spec import Name, Spec
 
 
@@ -162,6 +163,29 @@ class BudgetSpec(Spec):
         return arrivals
 
 
+class WaitlistSpec(Spec):
+    """A line for those whom the gate turns away; each gated tier has a lane of its own."""
+
+    calls: str = Field(
+        description='How many may come in, over all tiers, such as "30 a minute" or "5 in 10s".'
+    )
+    claim_window: PositiveDuration = Field(
+        default=timedelta(minutes=10), description="How long whoever is called may take to come."
+    )
+
+    @field_validator("calls")
+    @classmethod
+    def _readable(cls, calls: str) -> str:
+        read_uses(calls)
+        return calls
+
+    @property
+    def calls_per_s(self) -> float:
+        """How many may come in a second."""
+        meant = read_uses(self.calls)
+        return meant.limit / meant.period.total_seconds()
+
+
 class FeatureSpec(Spec):
     """What users are let into, served by a pool, offered on surfaces."""
 
@@ -181,4 +205,7 @@ class FeatureSpec(Spec):
     )
     layer: LayerSlice | None = Field(
         default=None, description="A part of a layer; features in other parts are excluded."
+    )
+    waitlist: WaitlistSpec | None = Field(
+        default=None, description="A line for whom the gate turns away; by default none."
     )

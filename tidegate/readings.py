@@ -130,6 +130,15 @@ class ModelUse(_Published):
     rps: float
 
 
+class LaneUse(_Published):
+    """What one gateway did for one lane of a waitlist since it began."""
+
+    leased_below: int = 0
+    """No number that it was ever granted is at or above this."""
+    came: int = 0
+    """How many whose number was called came."""
+
+
 class DemandReading(_Published):
     """What one gateway admitted and refused, and the snapshot it holds."""
 
@@ -143,3 +152,9 @@ class DemandReading(_Published):
     """Each pool's gate part as held, as JSON, for a writer that starts anew."""
     use: Mapping[str, Mapping[str, ModelUse]] | None = None
     """By model, then tier: what was admitted; None from a release that does not say."""
+    began_at: float = 0.0
+    """When the gateway's process began, in seconds since the epoch."""
+    lanes: Mapping[str, Mapping[str, LaneUse]] = Field(default_factory=dict)
+    """By feature, then tier."""
+    waitlists: Mapping[str, str] = Field(default_factory=dict)
+    """Each feature's waitlist part as held, as JSON, for a writer that starts anew."""

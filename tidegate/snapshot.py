@@ -121,6 +121,8 @@ class PoolIntent(_Part):
     """GPUs to keep ready: for the users inside, and for stages about to open."""
     ceiling_gpus: int | None
     """GPUs the ledger lets this pool book; None where the budget is unknown: no growth."""
+    grows: DateRange | None = None
+    """When GPUs for one more replica should be there and serve; None where nothing tells."""
 
 
 class IntentPart(_Part):
@@ -192,8 +194,27 @@ class Lane(_Part):
     """Whoever has a lower number may come, until the claim window is over."""
     expired_below: int = 0
     """Whoever has a lower number was called so long ago that the claim window is over."""
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Numbers from the one to below the other were skipped after a loss, and are nobody's."""
+    came: int = 0
+    """How many of those called came, and are not expired yet."""
+    credit: float = 0.0
+    """Calls that are due and were not made, a fraction or a few."""
     calls_per_s: float | None = None
-    """How many numbers are called a second, as of late; None where it is not known."""
+    """How many are called a second, as of late; None where nobody is."""
+    late: tuple[tuple[float, float], ...] = ()
+    """How many times its forecast a wait took, of each kind of wait: at most the first as likely
+    as not, at most the second nine times in ten; empty where nothing came true yet."""
+
+    def waiters(self, start: int, end: int) -> int:
+        """Count the numbers from `start` to below `end` that somebody may have."""
+        skipped = sum(max(0, min(end, b) - max(start, a)) for a, b in self.gaps)
+        return max(0, end - start - skipped)
+
+    @property
+    def waiting(self) -> int:
+        """How many may be waiting to be called."""
+        return self.waiters(self.called_below, self.issued_below)
 
 
 class WaitlistPart(_Part):
@@ -206,7 +227,9 @@ class WaitlistPart(_Part):
     lanes: Mapping[str, Lane]
     """By tier."""
     moves: tuple[tuple[float, Mapping[str, int]], ...] = ()
-    """When `called_below` of each tier was what, over the last claim window, the oldest first."""
+    """When `called_below` of each tier became what, over the last claim window, oldest first."""
+    stopped_because: str | None = None
+    """Why nobody is called; None while somebody is, or would be."""
 
 
 class Snapshot(BaseModel):
@@ -253,6 +276,10 @@ def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
     if intent is None:
         return {}
     gates = {pool: (gate.state, gate.ceilings) for pool, gate in snapshot.gates.items()}
+    lines = {
+        name: [tier for tier, lane in part.lanes.items() if lane.waiting]
+        for name, part in snapshot.waitlists.items()
+    }
     return {
         name: (
             feature,
@@ -260,6 +287,7 @@ def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
             intent.models,
             gates.get(feature.pool),
             snapshot.kills.get(name),
+            lines.get(name),
             # What it requires may require others in turn.
             intent.features if feature.requires else None,
         )

@@ -1,13 +1,17 @@
 """Asking the application, without a server in between."""
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.demand_meter import DemandMeter, DemandPublisher
+from gateway.desk import Desk
+from gateway.entrance import Entrance
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
@@ -16,10 +20,12 @@ from gateway.replies import Reply, Request
 from gateway.routes import build_app
 from gateway.streams import Streams
 from gateway.tally import Tally
+from gateway.tickets import Tickets
 from tests.tidegate.snapshots import NOW
 from tidegate.callers import ApiKeySpec, CallersSpec
 from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
+from tidegate.edges.redis_numbers import NumberBook
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import SnapshotHolder
 from tidegate.signing import Key, Keyring
@@ -32,10 +38,16 @@ CALLERS = CallersSpec(
 AS_A_SERVER = {"Authorization": f"Bearer {KEY}"}
 """What a service shows that vouches for its users' tiers, as most questions here do."""
 
-KEYS = Keyring((Key("test", b"k" * 32),))
-
 NOBODY = "redis://127.0.0.1:1/0"
 """Where nothing answers; requests must not care."""
+
+KEYS = Keyring((Key("test", b"k" * 32),))
+
+
+def entrance(keys: Keyring = KEYS, redis: Redis | None = None) -> Entrance:
+    """Make what lets in whom the gate would turn away."""
+    desk = Desk(NumberBook(redis or Redis(NOBODY)), time.monotonic)
+    return Entrance(Passes(keys), Tickets(keys), desk)
 
 
 @dataclass
@@ -57,15 +69,17 @@ class Asked:
     now: float = NOW
     holder: SnapshotHolder = field(default_factory=SnapshotHolder)
     tally: Tally = field(default_factory=Tally)
+    redis: Redis = field(default_factory=lambda: Redis(NOBODY))
 
     def __post_init__(self) -> None:
         if self.held is not None:
             self.holder.take(self.held)
-        identity, passes = Identity(CALLERS), Passes(KEYS)
-        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, identity, passes)
-        redis = Redis(NOBODY)
+        shown = entrance(redis=self.redis)
+        self.desk = shown.desk
+        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS), shown)
+        redis = self.redis
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
-        meter = DemandMeter("gateway", self.tally, taken_s=0.0)
+        meter = DemandMeter("gateway", self.tally, self.desk, taken_s=0.0)
         publisher = DemandPublisher(redis, self.holder, meter)
         health = HealthHandler(evaluator, follower, self.tally, publisher)
         self._app = build_app(evaluator, health, Streams(self.holder))
@@ -100,6 +114,8 @@ class Asked:
         reply = self._app.answer(
             Request(method.encode(), target.encode(errors="surrogatepass"), given, body)
         )
+        if isinstance(reply, asyncio.Future):
+            reply = await reply
         assert isinstance(reply, Reply)
         received = {name.decode(): value.decode() for name, value in reply.headers}
         return Answer(reply.status, received, reply.body)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.demand_meter import PERIOD_S, DemandMeter, DemandPublisher
 from gateway.tally import Tally
-from tests.gateway.asking import NOBODY
+from tests.gateway.asking import NOBODY, entrance
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
 from tidegate.edges.redis import Redis, as_json
 from tidegate.holding import SnapshotHolder
@@ -32,7 +32,7 @@ class Metered:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.meter = DemandMeter("gateway-1", self.tally, taken_s=0.0)
+        self.meter = DemandMeter("gateway-1", self.tally, entrance().desk, taken_s=0.0)
 
     def count(self, times: int, code: Code = Code.ALLOWED, tier: str = "free") -> None:
         for _ in range(times):
@@ -92,7 +92,7 @@ def test_the_snapshot_held_is_echoed_so_that_a_new_writer_can_take_it_up() -> No
 async def test_a_reading_that_cannot_be_published_is_dropped() -> None:
     tally = Tally()
     async with Redis(NOBODY) as redis:
-        meter = DemandMeter("gateway-1", tally, taken_s=0.0)
+        meter = DemandMeter("gateway-1", tally, entrance().desk, taken_s=0.0)
         publisher = DemandPublisher(redis, SnapshotHolder(), meter)
         running = asyncio.create_task(publisher.run())
         async with asyncio.timeout(10 * PERIOD_S):

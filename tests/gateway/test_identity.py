@@ -9,11 +9,10 @@ import pytest
 
 from gateway.evaluate import Evaluator
 from gateway.identity import Identity, NotBelieved
-from gateway.passes import Passes
 from gateway.replies import Request
 from gateway.tally import Tally
 from gateway.tokens import TokenReader
-from tests.gateway.asking import KEYS, Asked
+from tests.gateway.asking import Asked, entrance
 from tests.gateway.provider import EC_KEY, ISSUER, OTHER_KEY, providing, signed
 from tests.tidegate.snapshots import feature, intent, snapshot
 from tidegate.callers import CallersSpec, JwtSpec
@@ -56,7 +55,7 @@ def vouched(
 ) -> Question:
     holder = SnapshotHolder()
     holder.take(HELD)
-    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens), Passes(KEYS))
+    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens), entrance())
     given = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request(b"POST", b"/v1/admit", given, b"", peer)
     return evaluator.vouched(request, question or asked(), holder.now_held)

@@ -29,6 +29,7 @@ POOL = PoolSpec(
     scale_down_window=timedelta(minutes=5),
     safe_share=0.3,
 )
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DECLARED = Manifests(
     tiers={"pro": TierSpec(rank=0, gated=False), "free": TierSpec(rank=1)},
     pools={"image": POOL},
@@ -39,16 +40,16 @@ SPEC = FeatureSpec(pool="image", surfaces=("chat", "api"), on_stale="close")
 
 def pool(ledger: Ledger | None) -> PoolIntent:
     ledgers = {} if ledger is None else {"h100": ledger}
-    return compile_intent(DECLARED, {}, ledgers).pools["image"]
+    return compile_intent(DECLARED, {}, ledgers, NOON).pools["image"]
 
 
 def feature(**held: object) -> FeatureIntent:
     state = FeatureState.model_validate({"name": "image", "spec": SPEC, **held})
-    return compile_intent(DECLARED, {"image": state}, {}).features["image"]
+    return compile_intent(DECLARED, {"image": state}, {}, NOON).features["image"]
 
 
 def test_tiers_carry_their_rank_and_whether_they_are_gated() -> None:
-    assert compile_intent(DECLARED, {}, {}).tiers == {
+    assert compile_intent(DECLARED, {}, {}, NOON).tiers == {
         "pro": TierPolicy(rank=0, gated=False),
         "free": TierPolicy(rank=1, gated=True),
     }
@@ -73,7 +74,26 @@ def test_a_pool_carries_its_settings_in_the_units_of_the_request_path() -> None:
         safe_share=0.3,
         floor_gpus=0,
         ceiling_gpus=16,
+        grows=DateRange(p50=NOON + timedelta(minutes=1), p90=NOON + timedelta(minutes=2)),
     )
+
+
+def test_a_pool_grows_when_one_more_replica_is_backed_and_not_above_its_most() -> None:
+    arrival = claim(
+        "new",
+        ClaimKind.ARRIVING,
+        8,
+        expected_at=NOON + timedelta(days=1),
+        expected_by=NOON + timedelta(days=3),
+    )
+    full = claim("all", ClaimKind.IN_USE, 16)
+    none_left = Ledger(installed=16).put(full)
+    assert pool(none_left).grows is None
+    assert pool(none_left.put(arrival)).grows == DateRange(
+        p50=NOON + timedelta(days=1, minutes=1), p90=NOON + timedelta(days=3, minutes=2)
+    )
+    assert pool(Ledger(installed=160, ready={"image": 80})).grows is None
+    assert pool(None).grows is None
 
 
 def test_a_budget_that_is_unknown_or_counted_nothing_lets_nothing_grow() -> None:
@@ -113,8 +133,8 @@ def test_a_hold_says_who_and_why() -> None:
 
 def test_a_feature_that_was_never_declared_is_unknown_to_gateways() -> None:
     state = FeatureState(name="image", exposure={"pro": 1.0})
-    assert compile_intent(DECLARED, {"image": state}, {}).features == {}
-    assert compile_intent(DECLARED, {}, {}).features == {}
+    assert compile_intent(DECLARED, {"image": state}, {}, NOON).features == {}
+    assert compile_intent(DECLARED, {}, {}, NOON).features == {}
 
 
 @given(st.dictionaries(st.sampled_from(["pro", "free"]), st.floats(0.0, 1.0)))

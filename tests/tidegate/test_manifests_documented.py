@@ -20,6 +20,7 @@ from tidegate.catalogue import (
     PoolSpec,
     RetirementSpec,
     TierSpec,
+    WaitlistSpec,
     Window,
 )
 from tidegate.documents import read_documents
@@ -47,6 +48,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.audience.appVersion`; ": VersionRange,
     "Each of `spec.audience.attributes`; ": AttributeTest,
     "`spec.layer`; ": LayerSlice,
+    "`spec.waitlist`; ": WaitlistSpec,
     "## Rollout": RolloutSpec,
     "Each of `spec.stages`:": StageSpec,
     "`spec.stages[].check`; ": CheckSpec,

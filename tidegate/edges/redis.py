@@ -285,8 +285,8 @@ class Redis:
             raise Unavailable(message, code="redis-unavailable") from error
 
 
-def as_json(part: GatePart) -> str:
-    """Return a gate part as the text that gateways echo."""
+def as_json(part: GatePart | WaitlistPart) -> str:
+    """Return a part as the text that gateways echo."""
     return json.dumps(part.model_dump(mode="json"), sort_keys=True)
 
 

@@ -70,11 +70,12 @@ class Decider:
             return rule.shed_after_expiry if expired else rule.shed
         return rule.allowed
 
-    def decide_signup(self, asked: Question, now: float) -> Outcome:
+    def decide_signup(self, asked: Question, now: float, *, is_called: bool = False) -> Outcome:
         """Answer whether somebody outside may come in now.
 
         Whoever could not use the feature once inside cannot sign up for it. Sign-ups close where
-        nothing is heard any more, for every tier, and wait where the gate would shed.
+        nothing is heard any more, for every tier, and wait where the gate would shed, or behind
+        those who wait already; whoever was called from the waitlist comes in.
         """
         used = self.decide(
             asked.feature, asked.user, asked.tier, asked.surface, now, asked.attributes
@@ -91,19 +92,24 @@ class Decider:
             return entry.closed
         if entry.signups.state == "suspended" and not _is_let_in_again(entry, asked):
             return entry.suspended
-        return rule.allowed if used.allowed else entry.waitlisted
+        if is_called:
+            return rule.allowed
+        return rule.allowed if used.allowed and not entry.has_waiters else entry.waitlisted
 
-    def answer(self, asked: Question, now: float, *, is_passed: bool = False) -> Outcome:
+    def answer(
+        self, asked: Question, now: float, *, is_passed: bool = False, is_called: bool = False
+    ) -> Outcome:
         """Answer a question of either kind.
 
         `is_passed` says that a session pass was shown: a session once let in is not shed.
+        `is_called` says that a ticket was shown whose number was called: the gate lets it in.
         """
         if asked.asks is Asks.SIGNUP:
-            return self.decide_signup(asked, now)
+            return self.decide_signup(asked, now, is_called=is_called)
         outcome = self.decide(
             asked.feature, asked.user, asked.tier, asked.surface, now, asked.attributes
         )
-        if is_passed and outcome.code is Code.GATE_SHED:
+        if (is_passed or is_called) and outcome.code is Code.GATE_SHED:
             rule = self.rule(asked.feature, asked.tier, asked.surface)
             return rule.allowed if isinstance(rule, Rule) else outcome
         return outcome

@@ -1,20 +1,38 @@
 """What the entities hold, compiled into the intent that gateways and controllers read."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
-from tidegate.catalogue import ModelSpec, PoolSpec
+from tidegate.catalogue import ModelSpec, PoolSpec, WaitlistSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState
-from tidegate.rules.ledger import Ledger, ceiling_gpus, floor_gpus
-from tidegate.snapshot import FeatureIntent, IntentPart, ModelIntent, PoolIntent, TierPolicy
+from tidegate.rules.forecast import forecast_backing
+from tidegate.rules.ledger import (
+    Claim,
+    ClaimKind,
+    ClaimState,
+    Ledger,
+    ceiling_gpus,
+    floor_gpus,
+)
+from tidegate.snapshot import (
+    DateRange,
+    FeatureIntent,
+    IntentPart,
+    ModelIntent,
+    PoolIntent,
+    TierPolicy,
+    WaitlistIntent,
+)
 
 
 def compile_intent(
     declared: Manifests,
     features: Mapping[str, FeatureState],
     ledgers: Mapping[str, Ledger],
+    now: datetime,
 ) -> IntentPart:
-    """Build the intent, unversioned; a pool whose budget is unknown may not grow."""
+    """Build the intent as of `now`, unversioned; a pool whose budget is unknown may not grow."""
     return IntentPart(
         version=0,
         issued_at=0.0,
@@ -29,7 +47,7 @@ def compile_intent(
             if (intent := _feature(state)) is not None
         },
         pools={
-            name: _pool(name, pool, ledgers.get(pool.gpu_type, Ledger()))
+            name: _pool(name, pool, ledgers.get(pool.gpu_type, Ledger()), now)
             for name, pool in declared.pools.items()
         },
         models={name: _model(model) for name, model in declared.models.items()},
@@ -53,6 +71,15 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         requires=state.spec.requires,
         layer=state.spec.layer,
         signups=state.signups,
+        waitlist=_waitlist(state.spec.waitlist),
+    )
+
+
+def _waitlist(spec: WaitlistSpec | None) -> WaitlistIntent | None:
+    if spec is None:
+        return None
+    return WaitlistIntent(
+        calls_per_s=spec.calls_per_s, claim_window_s=spec.claim_window.total_seconds()
     )
 
 
@@ -70,7 +97,7 @@ def _model(model: ModelSpec) -> ModelIntent:
     )
 
 
-def _pool(name: str, pool: PoolSpec, ledger: Ledger) -> PoolIntent:
+def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolIntent:
     return PoolIntent(
         model=pool.model,
         gpu_type=pool.gpu_type,
@@ -89,4 +116,25 @@ def _pool(name: str, pool: PoolSpec, ledger: Ledger) -> PoolIntent:
         safe_share=pool.safe_share,
         floor_gpus=floor_gpus(ledger, name),
         ceiling_gpus=ceiling_gpus(ledger, name),
+        grows=_grows(name, pool, ledger, now),
     )
+
+
+def _grows(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> DateRange | None:
+    """Say when one more replica should serve; None where nothing tells, or none may be added."""
+    most_gpus = pool.max_replicas * pool.gpus_per_replica
+    if ledger.ready.get(name, 0) + pool.gpus_per_replica > most_gpus:
+        return None
+    # To the minute, so that an intent in which nothing else changed is not a new one each time.
+    minute = now.replace(second=0, microsecond=0)
+    one_more = Claim(
+        id=f"{name}/one-more",
+        kind=ClaimKind.RESERVED,
+        gpus=pool.gpus_per_replica,
+        pool=name,
+        state=ClaimState.WAITING,
+        made_at=minute,
+        lead_p50_s=pool.cold_start.p50.total_seconds(),
+        lead_p90_s=pool.cold_start.p90.total_seconds(),
+    )
+    return forecast_backing(ledger.put(one_more), one_more, minute)

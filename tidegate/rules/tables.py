@@ -54,6 +54,8 @@ class Entry:
     signups: Signups
     salt: bytes
     reopened_below: int
+    has_waiters: bool
+    """Whether somebody of this tier waits already, and comes first."""
     closed: Outcome
     suspended: Outcome
     waitlisted: Outcome
@@ -151,12 +153,12 @@ class _Compiler:
         self._feature = subject.feature
         self._gate = snapshot.gates.get(self._feature.pool)
         self._pool = intent.pools.get(self._feature.pool)
+        self._is_gated = intent.tiers[subject.tier].gated
 
     def rule(self) -> Rule:
         subject, feature = self._subject, self._feature
-        is_gated = self._intent.tiers[subject.tier].gated
         gate = _gate_rule(feature.pool, subject.tier, self._gate, self._pool)
-        gate = gate if is_gated else _NEVER_GATED
+        gate = gate if self._is_gated else _NEVER_GATED
         share = feature.exposure.get(subject.tier, 0.0)
         return Rule(
             salt=salted(subject.name),
@@ -235,6 +237,7 @@ class _Compiler:
             signups=signups,
             salt=salted(f"signup/{name}"),
             reopened_below=threshold(signups.share),
+            has_waiters=self._has_waiters(),
             closed=self._refuse(
                 Code.SIGNUPS_SUSPENDED, f"sign-ups for {name} close while nothing is heard of it"
             ),
@@ -245,6 +248,13 @@ class _Compiler:
                 Code.WAITLISTED, gate.reason, retry_after_s=gate.retry_after_s
             ),
         )
+
+    def _has_waiters(self) -> bool:
+        part = self._snapshot.waitlists.get(self._subject.name)
+        lane = None if part is None else part.lanes.get(self._subject.tier)
+        # A lane that was left when the catalogue or the feature changed holds nobody up.
+        is_kept = self._feature.waitlist is not None and self._is_gated
+        return is_kept and lane is not None and lane.waiting > 0
 
     def _why_not_exposed(self, share: float) -> str:
         name, feature, tier = self._subject.name, self._feature, self._subject.tier

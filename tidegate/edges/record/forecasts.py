@@ -1,4 +1,4 @@
-"""When somebody said that a stage would open, and when it did."""
+"""When somebody said that something would be, a stage open or a place called, and when it was."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ from tidegate.edges.record.engine import insert_into
 from tidegate.edges.record.tables import EVENTS, FORECASTS
 from tidegate.events import Event
 
-MADE: Final = "stage.forecast"
-CAME_TRUE: Final = "stage.advanced"
+_STAGE: Final = ("stage.forecast", "stage.advanced", "stage")
+_PLACE: Final = ("waitlist.forecast", "waitlist.called", "place")
+_MADE: Final = {made: (came_true, what) for made, came_true, what in (_STAGE, _PLACE)}
+_CAME_TRUE: Final = {came_true: what for _, came_true, what in (_STAGE, _PLACE)}
+"""Which event makes a forecast, which one says that it came true, and what names what is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,6 @@ class Forecast:
 class _Told(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    stage: str
     p50: AwareDatetime | None
     p90: AwareDatetime | None
 
@@ -44,47 +46,51 @@ def keep(connection: Connection, recorded: Iterable[Event]) -> tuple[str, ...]:
     """
     unreadable: list[str] = []
     for event in recorded:
-        if event.type == MADE:
+        if event.type in _MADE:
             try:
                 told = _Told.model_validate(dict(event.data))
-            except ValidationError:
+                _make(connection, event, told)
+            except (ValidationError, KeyError):
                 unreadable.append(event.id)
-                continue
-            _make(connection, event, told)
-        elif event.type == CAME_TRUE:
+        elif event.type in _CAME_TRUE:
             _close(connection, event)
     return tuple(unreadable)
 
 
 def _make(connection: Connection, event: Event, told: _Told) -> None:
+    came_true, key = _MADE[event.type]
+    what = str(event.data[key])
     row = {
         "id": event.id,
         "subject": event.subject,
-        "what": told.stage,
+        "what": what,
         "made_at": event.at,
         "p50": told.p50,
         "p90": told.p90,
-        "came_true_at": _came_true_at(connection, event, told.stage),
+        "came_true_at": _came_true_at(connection, event, came_true, (key, what)),
     }
     connection.execute(insert_into(connection, FORECASTS).on_conflict_do_nothing(), row)
 
 
-def _came_true_at(connection: Connection, forecast: Event, stage: str) -> datetime | None:
-    advances = connection.execute(
+def _came_true_at(
+    connection: Connection, forecast: Event, came_true: str, what: tuple[str, str]
+) -> datetime | None:
+    key, name = what
+    later = connection.execute(
         select(EVENTS.c.at, EVENTS.c.data)
-        .where(EVENTS.c.subject == forecast.subject, EVENTS.c.type == CAME_TRUE)
+        .where(EVENTS.c.subject == forecast.subject, EVENTS.c.type == came_true)
         .where(EVENTS.c.at >= forecast.at)
         .order_by(EVENTS.c.at)
     )
-    return next((row.at for row in advances if row.data.get("stage") == stage), None)
+    return next((row.at for row in later if str(row.data.get(key)) == name), None)
 
 
-def _close(connection: Connection, advance: Event) -> None:
+def _close(connection: Connection, event: Event) -> None:
     connection.execute(
         update(FORECASTS)
-        .where(FORECASTS.c.subject == advance.subject)
-        .where(FORECASTS.c.what == str(advance.data.get("stage")))
-        .where(FORECASTS.c.made_at <= advance.at)
-        .where(or_(FORECASTS.c.came_true_at.is_(None), FORECASTS.c.came_true_at > advance.at))
-        .values(came_true_at=advance.at)
+        .where(FORECASTS.c.subject == event.subject)
+        .where(FORECASTS.c.what == str(event.data.get(_CAME_TRUE[event.type])))
+        .where(FORECASTS.c.made_at <= event.at)
+        .where(or_(FORECASTS.c.came_true_at.is_(None), FORECASTS.c.came_true_at > event.at))
+        .values(came_true_at=event.at)
     )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Select, func, select, tuple_
 from tidegate.edges.record.engine import insert_into, open_engine, transaction
 from tidegate.edges.record.forecasts import Forecast
 from tidegate.edges.record.tables import DEMAND_HISTORY, EVENTS, FORECASTS, MARKS
+from tidegate.edges.record.waitlists import LaneMark, lane_mark, raise_lane_mark
 from tidegate.edges.record.writes import Added, Mark, add, read_event
 from tidegate.errors import PlanError, Unavailable
 from tidegate.events import Event
@@ -140,6 +141,16 @@ class Record:
         )
         rows = await self._do(lambda connection: connection.execute(query).all())
         return [MeanDemand(**row._mapping) for row in rows]  # noqa: SLF001 - as in read_event
+
+    async def lane_mark(self, feature: str, tier: str) -> LaneMark:
+        """Return how far a waitlist's lane may have come; all zero where nobody ever waited."""
+        return await self._do(lambda connection: lane_mark(connection, feature, tier))
+
+    async def raise_lane_mark(self, feature: str, tier: str, mark: LaneMark) -> None:
+        """Keep a lane's mark, durable when this returns; it only ever rises."""
+        await self._do(
+            lambda connection: raise_lane_mark(connection, feature, tier, mark), writes=True
+        )
 
     async def _do(self, work: Callable[[Connection], _T], *, writes: bool = False) -> _T:
         def do() -> _T:

@@ -103,3 +103,14 @@ DEMAND_HISTORY: Final = Table(
     Column("not_exposed_rps", Float, nullable=False),
     Index("demand_history_by_at", "at"),
 )
+
+WAITLIST_MARKS: Final = Table(
+    "waitlist_marks",
+    METADATA,
+    Column("feature", String, primary_key=True),
+    Column("tier", String, primary_key=True),
+    Column("reserved_below", BigInteger, nullable=False),
+    Column("issued_below", BigInteger, nullable=False),
+    Column("called_below", BigInteger, nullable=False),
+)
+"""How far each lane of a waitlist may have come, so that no number is given out twice."""

@@ -1,0 +1,162 @@
+"""The waitlist's door: a ticket for whom the gate turns away, and where it stands."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from gateway.admit import malformed, not_ready, told_to
+from gateway.evaluate import Evaluator
+from gateway.identity import NotBelieved
+from gateway.questions import Malformed, read_asked
+from gateway.replies import Answer, Reply, Request, json_reply, problem, refusal, retry_after
+from gateway.tickets import Ticket, place_in
+from tidegate.errors import Refused, Unavailable
+from tidegate.holding import Held
+from tidegate.rules.explain import rfc3339
+from tidegate.rules.outcome import Code, Outcome, Question
+from tidegate.rules.refusals import opens_as_json
+from tidegate.rules.retry import come_back_in_s
+from tidegate.rules.waiting import Place, Standing, Wait, expected_wait
+from tidegate.snapshot import DateRange, FeatureIntent, WaitlistIntent, WaitlistPart
+
+_WAITED_FOR: Final = frozenset({Code.GATE_SHED, Code.WAITLISTED})
+_ASK_AGAIN_S: Final = (5.0, 300.0)
+_OF_THE_WAIT: Final = 0.1
+"""Whoever waits asks again after a tenth of the time that is left."""
+_UNKNOWN_S: Final = 60.0
+_CLOSED_RETRY_S: Final = 2.0
+
+
+class _Line(NamedTuple):
+    """What one who has to wait is told from."""
+
+    question: Question
+    held: Held
+    part: WaitlistPart
+    feature: FeatureIntent
+    pace: WaitlistIntent
+    now: float
+
+
+class WaitlistHandler:
+    """Serves `POST /v1/waitlist`: the question of `/v1/admit`, from somebody who would wait."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._tickets = evaluator.entrance.tickets
+        self._desk = evaluator.entrance.desk
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer 202 with a ticket while there is a wait, 200 where there is none."""
+        try:
+            question = read_asked(request.body)
+        except Malformed as error:
+            return malformed(error)
+        held = self._evaluator.held()
+        if not held.is_ready:
+            return not_ready(question.user)
+        try:
+            question = self._evaluator.vouched(request, question, held)
+            ticket = self._tickets.shown(request, question)
+        except NotBelieved as refused:
+            return refused.reply
+        except Refused as error:
+            return problem(400, "ticket-invalid", str(error))
+        return self._answer(request, question, held, ticket)
+
+    def _answer(
+        self, request: Request, question: Question, held: Held, ticket: Ticket | None
+    ) -> Answer:
+        now = self._evaluator.now()
+        outcome = self._evaluator.preview(request, question, held, now)
+        if outcome.allowed:
+            return _may_come(outcome, held, ticket, now)
+        line = _line(question, held, now)
+        if line is None or outcome.code not in _WAITED_FOR:
+            return told_to(question.user, refusal(outcome, question.tier), outcome, now)
+        if ticket is None:
+            return asyncio.ensure_future(self._join(line))
+        place = place_in(held.snapshot, question.feature, ticket, now)
+        if place is not None and place.standing is Standing.EXPIRED:
+            return _expired(ticket, place)
+        return _waiting(line, ticket, 0 if place is None else place.ahead)
+
+    async def _join(self, line: _Line) -> Reply:
+        tier = line.question.tier
+        lane = line.part.lanes[tier]
+        try:
+            number = await self._desk.number(line.question.feature, tier, lane.called_below)
+        except Unavailable as error:
+            wait = retry_after(come_back_in_s(_CLOSED_RETRY_S, line.question.user, 0))
+            return problem(503, "waitlist-unavailable", str(error), None, wait)
+        ticket = self._tickets.sign(line.question, number)
+        return _waiting(line, ticket, lane.waiters(lane.called_below, number))
+
+
+def _line(question: Question, held: Held, now: float) -> _Line | None:
+    """Return where to wait; None where there is no waitlist, or no lane for this tier."""
+    part = held.snapshot.waitlists.get(question.feature)
+    intent = held.snapshot.intent
+    feature = None if intent is None else intent.features.get(question.feature)
+    if part is None or feature is None or feature.waitlist is None:
+        return None
+    if question.tier not in part.lanes:
+        return None
+    return _Line(question, held, part, feature, feature.waitlist, now)
+
+
+def _may_come(outcome: Outcome, held: Held, ticket: Ticket | None, now: float) -> Reply:
+    place = None if ticket is None else place_in(held.snapshot, outcome.feature, ticket, now)
+    is_called = place is not None and place.standing is Standing.CALLED
+    body: dict[str, object] = {"state": "called" if is_called else "open", **_subject(outcome)}
+    if is_called and place is not None and place.until is not None:
+        body["until"] = _instant(place.until)
+    return json_reply(200, body)
+
+
+def _expired(ticket: Ticket, place: Place) -> Reply:
+    ended = "" if not place.until else f" until {_instant(place.until)}"
+    detail = (
+        f"number {ticket.number} of {ticket.tier} was called and could come{ended}. "
+        "Ask again without the ticket for a new place"
+    )
+    return problem(410, "ticket-expired", detail)
+
+
+def _waiting(line: _Line, ticket: Ticket, ahead: int) -> Reply:
+    part, question = line.part, line.question
+    wait = expected_wait(part, ticket.tier, ahead, line.pace, _grows(line))
+    dates = None if wait is None else wait.as_dates(part.issued_at)
+    body = {
+        "state": "waiting",
+        "ticket": ticket.token,
+        "feature": question.feature,
+        "tier": ticket.tier,
+        "number": ticket.number,
+        "ahead": ahead,
+        "expected": opens_as_json(dates),
+        "reason": part.stopped_because or "others are called first",
+        "version": part.version,
+    }
+    again_s = come_back_in_s(_ask_again_s(wait), question.user, part.version)
+    return json_reply(202, body, retry_after(again_s))
+
+
+def _ask_again_s(wait: Wait | None) -> float:
+    least_s, most_s = _ASK_AGAIN_S
+    return _UNKNOWN_S if wait is None else min(max(wait.p50_s * _OF_THE_WAIT, least_s), most_s)
+
+
+def _grows(line: _Line) -> DateRange | None:
+    intent = line.held.snapshot.intent
+    pools = {} if intent is None else intent.pools
+    pool = pools.get(line.feature.pool)
+    return None if pool is None else pool.grows
+
+
+def _subject(outcome: Outcome) -> dict[str, object]:
+    return {"feature": outcome.feature, "tier": outcome.tier, "version": outcome.version}
+
+
+def _instant(at: float) -> str:
+    return rfc3339(datetime.fromtimestamp(at, UTC))
