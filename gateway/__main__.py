@@ -24,6 +24,8 @@ from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
 from gateway.passes import Passes
+from gateway.quotas import Quotas
+from gateway.replies import Reply
 from gateway.routes import build_app
 from gateway.server import Server
 from gateway.streams import Streams
@@ -37,6 +39,7 @@ from tidegate.edges.follower import Follower
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_numbers import NumberBook
+from tidegate.edges.redis_quotas import QuotaBook
 from tidegate.edges.redis_use import UseLog
 from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import PlanError, Unavailable
@@ -47,6 +50,8 @@ from tidegate.signing import Keyring, load_keyring
 _log = structlog.get_logger("gateway")
 
 HOST: Final = "127.0.0.1"
+_QUOTA_DEADLINE_S: Final = 0.5
+"""No answer waits so long; it is how soon a Redis that was frozen is found to be back."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -82,16 +87,19 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
     holder, tally = SnapshotHolder(), Tally()
     callers = trusted.callers
     tokens = None if callers.jwt is None else TokenReader(callers.jwt, time.time)
-    identity = Identity(callers, tokens)
+    process = f"{name}@{time.time_ns():x}"
     path = settings.state / f"gateway-{name}.outbox"
     async with (
         Redis(settings.redis) as redis,
+        Redis(settings.redis, _QUOTA_DEADLINE_S) as redis_of_quotas,
         Outbox(path, f"/gateways/{name}", redis) as outbox,
     ):
+        quotas = Quotas[Reply](QuotaBook(redis_of_quotas), time.time, process)
         file = SnapshotFile(settings.state / f"gateway-{name}.json")
         desk = Desk(NumberBook(redis), time.monotonic)
         entrance = Entrance(Passes(trusted.keys), Tickets(trusted.keys), desk)
-        evaluator = Evaluator(holder, tally, time.time, identity, entrance)
+        identity = Identity(callers, tokens)
+        evaluator = Evaluator(holder, tally, time.time, identity, entrance, quotas)
         follower = Follower(redis, holder, file, keys=trusted.keys)
         meter = DemandMeter(name, tally, desk, taken_s=time.monotonic())
         publisher = DemandPublisher(redis, holder, meter)
@@ -103,8 +111,8 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
             teller = AdmissionTeller(name, tally, outbox)
-            use = UseMeter(UseLog(redis, f"{name}@{time.time_ns():x}"), holder, tally)
-            runs = [follower.run, publisher.run, teller.run, streams.run, use.run]
+            use = UseMeter(UseLog(redis, process), holder, tally)
+            runs = [follower.run, publisher.run, teller.run, streams.run, use.run, quotas.run]
             if tokens is not None:
                 runs.append(tokens.run)
             tasks = [loops.create_task(run()) for run in runs]

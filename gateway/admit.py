@@ -8,6 +8,7 @@ from gateway.identity import NotBelieved
 from gateway.passes import Pass
 from gateway.questions import Malformed, read_asked
 from gateway.replies import (
+    Answer,
     Reply,
     Request,
     as_headers,
@@ -34,15 +35,15 @@ class AdmitHandler:
         self._evaluator = evaluator
         self._written = Written[Reply]()
 
-    def __call__(self, request: Request) -> Reply:
+    def __call__(self, request: Request) -> Answer:
         """Answer allowed, or refuse with a problem document that says why and until when."""
         return self._answer(request, begins_session=False)
 
-    def begin_session(self, request: Request) -> Reply:
+    def begin_session(self, request: Request) -> Answer:
         """Answer the same, and give whoever is allowed a pass that keeps a session in."""
         return self._answer(request, begins_session=True)
 
-    def _answer(self, request: Request, *, begins_session: bool) -> Reply:
+    def _answer(self, request: Request, *, begins_session: bool) -> Answer:
         try:
             question = read_asked(request.body)
         except Malformed as error:
@@ -56,11 +57,19 @@ class AdmitHandler:
             return refused.reply
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
-        if begins_session and outcome.allowed:
-            return _let_in(outcome, self._evaluator.begin_session(request, question, held, now))
-        return self._told(outcome, question, held, now)
+        if not outcome.quotas and not begins_session:
+            return self._told(question, held, now, outcome)
 
-    def _told(self, outcome: Outcome, question: Question, held: Held, now: float) -> Reply:
+        def tell(outcome: Outcome) -> Reply:
+            if begins_session and outcome.allowed:
+                return _let_in(outcome, self._evaluator.begin_session(request, question, held, now))
+            return self._told(question, held, now, outcome)
+
+        if outcome.quotas:
+            return self._evaluator.spend(question, outcome, now, tell)
+        return tell(outcome)
+
+    def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)
         if reply is None:
             retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))

@@ -11,7 +11,7 @@ from gateway.replies import Answer, Reply, Request, Stream, problem
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Request], Answer | Stream]
-"""Answers at once, but for what only others can give: then in a while."""
+"""Answers at once, or where a user's quota has to be asked for, in a while that is bounded."""
 
 _ANY: Final = b"*"
 _REMEMBERED: Final = 1_024
@@ -49,9 +49,13 @@ class App:
         try:
             handler = self._found.get((request.method, request.target))
             return self._find(request)(request) if handler is None else handler(request)
-        except Exception:  # noqa: BLE001 - one defect must not end every connection
-            _log.exception("request.broken", target=request.target[:200])
-            return problem(500, "broken", "this gateway failed to answer; its log says why")
+        except Exception as defect:  # noqa: BLE001 - one defect must not end every connection
+            return self.broken(request, defect)
+
+    def broken(self, request: Request, defect: BaseException) -> Reply:
+        """Answer a request that met a defect of ours, and log it."""
+        _log.error("request.broken", target=request.target[:200], exc_info=defect)
+        return problem(500, "broken", "this gateway failed to answer; its log says why")
 
     def _find(self, request: Request) -> Handler:
         method, path = request.method, request.path

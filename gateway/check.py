@@ -5,10 +5,11 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.admit import not_ready, told_to
 from gateway.evaluate import Evaluator
-from gateway.identity import CHALLENGE, NotBelieved
+from gateway.identity import NotBelieved
 from gateway.questions import DEFAULT_SURFACE
-from gateway.replies import Header, Reply, Request, as_headers, problem, refusal
+from gateway.replies import Answer, Header, Reply, Request, as_headers, refusal
 from gateway.written import FOREVER, Written
+from tidegate.holding import Held
 from tidegate.rules.outcome import Outcome, Question
 from tidegate.rules.retirement import headers_of_feature
 
@@ -34,25 +35,36 @@ class CheckHandler:
         self._evaluator = evaluator
         self._written = Written[Reply]()
 
-    def __call__(self, request: Request) -> Reply:
+    def __call__(self, request: Request) -> Answer:
         """Answer 200 to pass the request on, or what the client is to be told."""
         said = _read(request)
-        reply = self._answer(request, said.question)
-        return _with_403(reply) if said.only_403 and reply.status not in _PASSED_ON else reply
-
-    def _answer(self, request: Request, question: Question) -> Reply:
         held = self._evaluator.held()
-        if not held.is_ready:
-            return not_ready(question.user)
         try:
-            question = self._evaluator.vouched(request, question, held)
+            question = self._identified(request, said.question, held)
         except NotBelieved as refused:
-            return refused.reply
-        if not question.user:
-            detail = "nobody says who the user is. Send X-Tidegate-User, or a token that names one"
-            return problem(401, "caller-unknown", detail, None, CHALLENGE)
+            return _as_wanted(refused.reply, said)
+        if not held.is_ready:
+            return _as_wanted(not_ready(question.user), said)
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
+        if not outcome.quotas:
+            return _as_wanted(self._told(question, held, now, outcome), said)
+
+        def tell(outcome: Outcome) -> Reply:
+            return _as_wanted(self._told(question, held, now, outcome), said)
+
+        return self._evaluator.spend(question, outcome, now, tell)
+
+    def _identified(self, request: Request, question: Question, held: Held) -> Question:
+        if not held.is_ready:
+            return question
+        question = self._evaluator.vouched(request, question, held)
+        if not question.user:
+            detail = "nobody says who the user is. Send X-Tidegate-User, or a token that names one"
+            raise NotBelieved(401, "caller-unknown", detail)
+        return question
+
+    def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)
         if reply is None:
             retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
@@ -101,6 +113,8 @@ def _told(outcome: Outcome) -> tuple[Header, ...]:
     )
 
 
-def _with_403(reply: Reply) -> Reply:
+def _as_wanted(reply: Reply, said: _Said) -> Reply:
+    if not said.only_403 or reply.status in _PASSED_ON:
+        return reply
     status = (b"x-tidegate-status", str(reply.status).encode())
     return Reply(403, reply.body, (*reply.headers, status))

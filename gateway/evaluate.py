@@ -1,11 +1,12 @@
-"""Answering questions from the local snapshot: no network, no disk, no waiting."""
+"""Answering questions from the local snapshot, and from what is leased of a user's quotas."""
 
 from collections.abc import Callable
 
 from gateway.entrance import Entrance
 from gateway.identity import Identity
 from gateway.passes import Pass
-from gateway.replies import Request
+from gateway.quotas import Quotas
+from gateway.replies import Answer, Reply, Request
 from gateway.tally import Tally
 from tidegate.holding import Held, SnapshotHolder
 from tidegate.rules.outcome import Asks, Code, Outcome, Question
@@ -24,11 +25,13 @@ class Evaluator:
         clock: Clock,
         identity: Identity,
         entrance: Entrance,
+        quotas: Quotas[Reply],
     ) -> None:
         self._holder = holder
         self._identity = identity
         self.entrance = entrance
         """What lets in somebody whom the gate would turn away."""
+        self.quotas = quotas
         self._count = tally.count
         self.now = clock
         """Returns the present, in seconds since the epoch."""
@@ -53,12 +56,30 @@ class Evaluator:
         return asked._replace(tier=tier, user=user)
 
     def admit(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
-        """Decide and count: this is a request for work."""
+        """Decide and count: this is a request for work.
+
+        An outcome with quotas is not settled, and not counted, until `spend` has taken from them.
+        """
         outcome = self.preview(request, question, held, now)
         if question.asks is Asks.SIGNUP and outcome.allowed:
             self.entrance.note_arrival(request, question, held, now)
-        self._count(outcome, question.user)
+        if not outcome.quotas:
+            self._count(outcome, question.user)
         return outcome
+
+    def spend(
+        self, question: Question, outcome: Outcome, now: float, tell: Callable[[Outcome], Reply]
+    ) -> Answer:
+        """Take one use from the user's quotas, count, and return what `tell` makes of the outcome.
+
+        In a while, where what is left has to be asked for.
+        """
+
+        def settle(outcome: Outcome) -> Reply:
+            self._count(outcome, question.user)
+            return tell(outcome)
+
+        return self.quotas.spend(question.user, outcome, now, settle)
 
     def preview(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
         """Decide without counting: nobody asks for work yet."""

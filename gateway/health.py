@@ -96,6 +96,16 @@ class _GatewayCollector(Collector):
             "Demand readings that could not be published.",
             value=self._publisher.dropped,
         )
+        yield CounterMetricFamily(
+            _PREFIX + "quota_uses_unknown",
+            "Uses decided by a quota's onLost, since Redis could not be asked.",
+            value=self._evaluator.quotas.unknown,
+        )
+        yield GaugeMetricFamily(
+            _PREFIX + "quota_leases",
+            "Leases of users' quotas held.",
+            value=self._evaluator.quotas.leases,
+        )
 
 
 def _by_part(name: str, documentation: str, values: dict[str, float] | dict[str, int]) -> Metric:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -19,12 +20,12 @@ from gateway.questions import (
     require_texts,
     show,
 )
-from gateway.replies import Reply, Request, as_headers, encode, json_reply, retry_after
+from gateway.replies import Answer, Reply, Request, as_headers, encode, json_reply, retry_after
 from gateway.streams import EVENTS_PATH
 from gateway.written import Written
 from tidegate.holding import Held
 from tidegate.rules.flags import Flag, flag_of, reason_holds_until
-from tidegate.rules.outcome import Asks, Question
+from tidegate.rules.outcome import Asks, Outcome, Question
 from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
 
@@ -48,7 +49,7 @@ class OfrepHandler:
         self._evaluator = evaluator
         self._written = Written[Reply]()
 
-    def one(self, request: Request) -> Reply:
+    def one(self, request: Request) -> Answer:
         """Evaluate one flag, counted as a request for work."""
         key = _key_of(request)
         held = self._evaluator.held()
@@ -64,11 +65,17 @@ class OfrepHandler:
             return _not_believed(refused, {"key": key})
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
+        if outcome.quotas:
+            told = partial(self._told, question, held, now)
+            return self._evaluator.spend(question, outcome, now, told)
+        return self._told(question, held, now, outcome)
+
+    def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)
         if reply is None:
             flag = flag_of(held.decider, question, outcome, now)
-            retiring = as_headers(headers_of_feature(held.snapshot.intent, key))
-            reply = json_reply(200, _as_json(key, flag), *retiring)
+            retiring = as_headers(headers_of_feature(held.snapshot.intent, question.feature))
+            reply = json_reply(200, _as_json(question.feature, flag), *retiring)
             # What tells when to come back is told to each user alone.
             if outcome.retry_after_s is None:
                 until = reason_holds_until(held.decider, question, now)

@@ -1,15 +1,17 @@
-"""HTTP/1.1 on a bare asyncio protocol: httptools parses, handlers answer at once, nobody waits."""
+"""HTTP/1.1 on a bare asyncio protocol: httptools parses, handlers answer, mostly at once."""
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 import httptools
 
-from gateway.replies import Header, Reply, Request, Stream, problem
+from gateway.replies import Answer, Header, Reply, Request, Stream, problem
 
 SWEEP_S: Final = 1.0
 _BACKLOG: Final = 1024
@@ -38,8 +40,11 @@ class Limits:
 class Application(Protocol):
     """Answers requests; the server knows nothing else of it."""
 
-    def answer(self, request: Request) -> Reply | Stream:
-        """Answer at once."""
+    def answer(self, request: Request) -> Answer | Stream:
+        """Answer at once, or promise to."""
+
+    def broken(self, request: Request, defect: BaseException) -> Reply:
+        """Answer where a promise could not be kept."""
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error
@@ -109,8 +114,12 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._answer = server.application.answer
+        self._broken = server.application.broken
         self._now = loop.time
         self._close_stream: Callable[[], None] | None = None
+        self._promised: asyncio.Future[Reply] | None = None
+        """The answer that is waited for; whatever came after its request waits behind it."""
+        self._behind: deque[Callable[[], None]] = deque()
         self._is_closing = False
         self._stalled_at: float | None = None
         self._heard_at = loop.time()
@@ -139,32 +148,45 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         if self._close_stream is not None:
             self._close_stream()
+        if self._promised is not None:
+            self._promised.cancel()
+            self._behind.clear()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and answer each request that is whole."""
         if self._is_closing or self._close_stream is not None:
+            return
+        if self._promised is not None:
+            self._behind.append(partial(self.data_received, data))
+            self._transport.pause_reading()
             return
         self._heard_at = self._now()
         if not self._has_head:
             if not self._head_bytes:
                 self._began_at = self._heard_at
             self._head_bytes += len(data)
+        last = self._parse(data)
+        if last is not None:
+            self._in_turn(last)
+
+    def _parse(self, data: bytes) -> Callable[[], None] | None:
+        """Feed the parser, which calls back; return what ends the connection, if anything does."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, _Refused):
                 raise
-            self._close_with(cause.reply)
+            return partial(self._close_with, cause.reply)
         except httptools.HttpParserUpgrade:
             # No other protocol is spoken: the request is answered, and what follows is not read.
-            self._close()
+            return self._close
         except httptools.HttpParserError as error:
             detail = f"what arrived is no HTTP/1.1 request ({str(error)[:80]})"
-            self._close_with(problem(400, "malformed", detail))
-        else:
-            if not self._has_head and self._head_bytes > self._limits.head:
-                self._close_with(_head_too_large(self._limits))
+            return partial(self._close_with, problem(400, "malformed", detail))
+        if not self._has_head and self._head_bytes > self._limits.head:
+            return partial(self._close_with, _head_too_large(self._limits))
+        return None
 
     # --- called by the parser, in the order of a request ---
 
@@ -191,7 +213,7 @@ class Connection(asyncio.Protocol):
         """Tell a client that asked first to go on."""
         self._has_head = True
         if self._expects:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._in_turn(partial(self._transport.write, b"HTTP/1.1 100 Continue\r\n\r\n"))
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -206,18 +228,66 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         method = parser.get_method()
         request = Request(method, self._url, self._headers, self._body, self._peer)
-        reply = self._answer(request)
-        keeps_alive = parser.should_keep_alive() and not self._server.is_draining
+        may_keep = parser.should_keep_alive()
         self._began_at = None
+        if self._promised is None:
+            reply = self._answer(request)
+            # As nearly all are: at the cost of one comparison, and no further call.
+            if (
+                type(reply) is Reply
+                and may_keep
+                and method != b"HEAD"
+                and not self._server.is_draining
+            ):
+                self._transport.write(reply.wire)
+            else:
+                self._give(request, reply, may_keep=may_keep)
+        else:
+            self._behind.append(partial(self._answer_behind, request, may_keep=may_keep))
+        self._reset()
+
+    # --- answering, in the order of the requests ---
+
+    def _give(self, request: Request, reply: Answer | Stream, *, may_keep: bool) -> None:
         if isinstance(reply, Stream):
             self._open(reply)
-        elif keeps_alive and method != b"HEAD":
-            self._transport.write(reply.wire)
-        else:
-            self._transport.write(_as_asked(reply, method, keeps_alive=keeps_alive))
+        elif isinstance(reply, Reply):
+            keeps_alive = may_keep and not self._server.is_draining
+            self._transport.write(_as_asked(reply, request.method, keeps_alive=keeps_alive))
             if not keeps_alive:
                 self._close()
-        self._reset()
+        else:
+            self._promised = reply
+            reply.add_done_callback(partial(self._keep_promise, request, may_keep=may_keep))
+
+    def _answer_behind(self, request: Request, *, may_keep: bool) -> None:
+        self._give(request, self._answer(request), may_keep=may_keep)
+
+    def _keep_promise(
+        self, request: Request, promised: asyncio.Future[Reply], *, may_keep: bool
+    ) -> None:
+        self._promised = None
+        if promised.cancelled():  # whoever asked has hung up
+            return
+        defect = promised.exception()
+        reply = promised.result() if defect is None else self._broken(request, defect)
+        if not self._is_closing:
+            self._give(request, reply, may_keep=may_keep)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what waited behind a promise that was kept, up to the next one."""
+        while self._behind and self._promised is None and not self._is_closing:
+            self._behind.popleft()()
+        if self._promised is None and self._stalled_at is None and not self._is_closing:
+            self._transport.resume_reading()
+
+    def _in_turn(self, act: Callable[[], None]) -> None:
+        """Do it once all that was asked before is answered."""
+        if self._promised is None:
+            act()
+        else:
+            self._behind.append(act)
 
     # --- flow ---
 
@@ -233,17 +303,20 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with a client that reads again."""
         self._stalled_at = None
-        if not self._is_closing:
+        if not self._is_closing and self._promised is None:
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """End with a client that sends no more: all that it asked whole is answered."""
-        return False
+        if self._promised is None:
+            return False
+        self._behind.append(self._close)
+        return True
 
     def look_at_the_clock(self, now: float) -> None:
         """Hang up on who is idle or slow."""
         limits, unheard_s = self._limits, now - self._heard_at
-        if self._close_stream is not None:
+        if self._close_stream is not None or self._promised is not None:
             return
         if self._stalled_at is not None or self._is_closing:
             since = self._heard_at if self._stalled_at is None else self._stalled_at
@@ -257,7 +330,8 @@ class Connection(asyncio.Protocol):
 
     def drain(self, *, is_last_call: bool) -> None:
         """End a stream at once, and an idle connection at the last call."""
-        if self._close_stream is not None or (is_last_call and self._began_at is None):
+        is_idle = self._began_at is None and self._promised is None
+        if self._close_stream is not None or (is_last_call and is_idle):
             self._close()
 
     def abort(self) -> None:

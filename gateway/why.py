@@ -64,6 +64,7 @@ def _as_json(why: Explanation, question: Question, now: float) -> dict[str, obje
         },
         "intent_expired": why.intent_expired,
         "opens": opens_as_json(why.opens) if outcome.code is Code.NOT_EXPOSED else None,
+        "quotas": list(why.quotas),
         "retry_after_s": outcome.retry_after_s,
         "versions": dict(why.versions),
         "would_be_yes_if": why.would_be_yes_if,

@@ -7,7 +7,16 @@ from tidegate.rules.outcome import Code, Outcome
 
 FOREVER: Final = float("inf")
 
-_MADE_ANEW: Final = frozenset({Code.FEATURE_UNKNOWN, Code.TIER_UNKNOWN, Code.SURFACE_CLOSED})
+_MADE_ANEW: Final = frozenset(
+    {
+        Code.FEATURE_UNKNOWN,
+        Code.TIER_UNKNOWN,
+        Code.SURFACE_CLOSED,
+        Code.QUOTA_EXCEEDED,
+        Code.RATE_LIMITED,
+        Code.QUOTA_UNKNOWN,
+    }
+)
 """Outcomes that carry a caller's words, or are made for each question: never kept."""
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """What people write down once: tiers, models, pools, budgets and features."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
@@ -14,7 +15,7 @@ from tidegate.quantities import (
     Share,
     format_duration,
 )
-from tidegate.quotas import read_uses
+from tidegate.quotas import QuotaSpec, read_uses
 from tidegate.spec import Name, Spec
 
 
@@ -209,3 +210,21 @@ class FeatureSpec(Spec):
     waitlist: WaitlistSpec | None = Field(
         default=None, description="A line for whom the gate turns away; by default none."
     )
+    quotas: Mapping[Name, tuple[QuotaSpec, ...]] = Field(
+        default_factory=dict, description="By tier: how much one user may use."
+    )
+
+    @field_validator("quotas")
+    @classmethod
+    def _each_has_its_window(
+        cls, quotas: Mapping[str, tuple[QuotaSpec, ...]]
+    ) -> Mapping[str, tuple[QuotaSpec, ...]]:
+        for tier, each in quotas.items():
+            windows = [quota.window_name for quota in each]
+            for quota in each:
+                if windows.count(quota.window_name) > 1:
+                    raise ValueError(
+                        f'expected one quota for a window, "{quota.uses}" of {tier} has one '
+                        "of the same. Drop the one that is larger"
+                    )
+        return quotas

@@ -15,10 +15,12 @@ _REFERENCES: Final = (
     ("Pool", "gpuType", "Budget"),
     ("Feature", "pool", "Pool"),
     ("Feature", "requires.[]", "Feature"),
+    ("Feature", "quotas.{}", "Tier"),
     ("Rollout", "feature", "Feature"),
     ("Rollout", "stages.[].tiers.[]", "Tier"),
 )
-"""Which field of which kind holds the name of what; `[]` stands for each item of a list."""
+"""Which field of which kind holds the name of what; `[]` stands for each item of a list, `{}` for
+each name that heads something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +188,7 @@ def _at(value: object, steps: list[str], path: str) -> Iterator[tuple[str, objec
     elif steps[0] == "[]" and isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from _at(item, steps[1:], f"{path}[{i}]")
+    elif steps[0] == "{}" and isinstance(value, dict):
+        yield from ((path, key) for key in value)
     elif isinstance(value, dict) and steps[0] in value:
         yield from _at(value[steps[0]], steps[1:], f"{path}.{steps[0]}")

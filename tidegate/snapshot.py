@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidegate.audience import AudienceSpec, LayerSlice
+from tidegate.quotas import QuotaSpec
 
 INTENT = "intent"
 """The name of the part that the publisher writes."""
@@ -94,6 +95,8 @@ class FeatureIntent(_Part):
     invited: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     layer: LayerSlice | None = None
+    quotas: Mapping[str, tuple[QuotaSpec, ...]] = Field(default_factory=dict)
+    """By tier."""
     signups: Signups = Signups()
     waitlist: WaitlistIntent | None = None
 

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
 from gateway.passes import Passes
+from gateway.quotas import Quotas
 from gateway.replies import Reply, Request
 from gateway.routes import build_app
 from gateway.streams import Streams
@@ -26,6 +27,7 @@ from tidegate.callers import ApiKeySpec, CallersSpec
 from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_numbers import NumberBook
+from tidegate.edges.redis_quotas import QuotaBook
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import SnapshotHolder
 from tidegate.signing import Key, Keyring
@@ -50,6 +52,11 @@ def entrance(keys: Keyring = KEYS, redis: Redis | None = None) -> Entrance:
     return Entrance(Passes(keys), Tickets(keys), desk)
 
 
+def quotas_alone(clock: Callable[[], float] = time.time) -> Quotas[Reply]:
+    """Quotas of a gateway that reaches no Redis, and no other gateway."""
+    return Quotas[Reply](QuotaBook(Redis(NOBODY)), clock, "tests")
+
+
 @dataclass
 class Answer:
     status: int
@@ -70,14 +77,17 @@ class Asked:
     holder: SnapshotHolder = field(default_factory=SnapshotHolder)
     tally: Tally = field(default_factory=Tally)
     redis: Redis = field(default_factory=lambda: Redis(NOBODY))
+    quotas: Quotas[Reply] | None = None
 
     def __post_init__(self) -> None:
         if self.held is not None:
             self.holder.take(self.held)
         shown = entrance(redis=self.redis)
         self.desk = shown.desk
-        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, Identity(CALLERS), shown)
         redis = self.redis
+        quotas = self.quotas or quotas_alone(lambda: self.now)
+        identity = Identity(CALLERS)
+        evaluator = Evaluator(self.holder, self.tally, lambda: self.now, identity, shown, quotas)
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
         meter = DemandMeter("gateway", self.tally, self.desk, taken_s=0.0)
         publisher = DemandPublisher(redis, self.holder, meter)

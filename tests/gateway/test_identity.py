@@ -12,7 +12,7 @@ from gateway.identity import Identity, NotBelieved
 from gateway.replies import Request
 from gateway.tally import Tally
 from gateway.tokens import TokenReader
-from tests.gateway.asking import Asked, entrance
+from tests.gateway.asking import Asked, entrance, quotas_alone
 from tests.gateway.provider import EC_KEY, ISSUER, OTHER_KEY, providing, signed
 from tests.tidegate.snapshots import feature, intent, snapshot
 from tidegate.callers import CallersSpec, JwtSpec
@@ -55,7 +55,8 @@ def vouched(
 ) -> Question:
     holder = SnapshotHolder()
     holder.take(HELD)
-    evaluator = Evaluator(holder, Tally(), time.time, Identity(SPEC, tokens), entrance())
+    identity = Identity(SPEC, tokens)
+    evaluator = Evaluator(holder, Tally(), time.time, identity, entrance(), quotas_alone())
     given = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request(b"POST", b"/v1/admit", given, b"", peer)
     return evaluator.vouched(request, question or asked(), holder.now_held)

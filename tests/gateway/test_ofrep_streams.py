@@ -15,7 +15,7 @@ from gateway.replies import Reply, Request, Stream
 from gateway.streams import EVENTS_PATH, Streams
 from gateway.tally import Tally
 from gateway.tokens import TokenReader
-from tests.gateway.asking import CALLERS, Asked, entrance
+from tests.gateway.asking import CALLERS, Asked, entrance, quotas_alone
 from tests.gateway.provider import ISSUER, RSA_KEY, signed
 from tests.tidegate.snapshots import feature, gate, intent, snapshot
 from tidegate.callers import ApiKeySpec, CallersSpec, JwtSpec
@@ -32,10 +32,13 @@ def refused(path: bytes, callers: CallersSpec, authorization: str) -> Reply:
     holder.take(snapshot())
     jwt = JwtSpec(issuer=ISSUER, audience="tidegate", claim="tier", jwks="http://127.0.0.1:1/jwks")
     identity = Identity(callers, TokenReader(jwt, time.time))
-    handler = OfrepHandler(Evaluator(holder, Tally(), time.time, identity, entrance()))
+    evaluator = Evaluator(holder, Tally(), time.time, identity, entrance(), quotas_alone())
+    handler = OfrepHandler(evaluator)
     shown = [(b"authorization", authorization.encode())]
     request = Request(b"POST", path, shown, BODY)
-    return handler.all(request) if path == FLAGS_PATH else handler.one(request)
+    reply = handler.all(request) if path == FLAGS_PATH else handler.one(request)
+    assert isinstance(reply, Reply)
+    return reply
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -33,6 +33,9 @@ class Echo:
         said = b" ".join((request.method, request.target, request.body))
         return Reply(200, said, ((b"content-type", b"text/plain"),))
 
+    def broken(self, request: Request, defect: BaseException) -> Reply:
+        return Reply(500, f"{request.target!r} {defect}".encode(), ())
+
     def _open(self, send: Callable[[bytes], None]) -> Callable[[], None]:
         self.senders.append(send)
         send(b": open\n\n")

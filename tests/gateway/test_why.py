@@ -44,6 +44,7 @@ async def test_a_refusal_is_explained_with_all_that_went_into_it() -> None:
         },
         "intent_expired": False,
         "opens": None,
+        "quotas": [],
         "retry_after_s": 8.0,
         "versions": {"gate/image": 11, "intent": 10},
     }

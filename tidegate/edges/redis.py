@@ -103,15 +103,15 @@ class PartChanges:
 class Redis:
     """One connection pool; every call has a deadline and raises Unavailable."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
         self.url = url
         self.commands = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
             # Bytes that are no text must not make a whole page unreadable.
             encoding_errors="replace",
-            socket_timeout=_DEADLINE_S,
-            socket_connect_timeout=_DEADLINE_S,
+            socket_timeout=deadline_s,
+            socket_connect_timeout=deadline_s,
             retry=Retry(NoBackoff(), 1),
         )
 

@@ -93,8 +93,8 @@ class Decider:
         if entry.signups.state == "suspended" and not _is_let_in_again(entry, asked):
             return entry.suspended
         if is_called:
-            return rule.allowed
-        return rule.allowed if used.allowed and not entry.has_waiters else entry.waitlisted
+            return entry.let_in
+        return entry.let_in if used.allowed and not entry.has_waiters else entry.waitlisted
 
     def answer(
         self, asked: Question, now: float, *, is_passed: bool = False, is_called: bool = False

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tidegate.rules.decision import Decider, shed_salt
 from tidegate.rules.exposure import FULL, place
-from tidegate.rules.outcome import Code, Outcome, Question
+from tidegate.rules.outcome import Asks, Code, Outcome, Question
 from tidegate.rules.remedies import Case, Change, Kind
 from tidegate.rules.ways import Way, ways_to_yes
 from tidegate.snapshot import DateRange, GatePart, Snapshot
@@ -51,6 +51,8 @@ class Explanation:
     gate: GatePart | None
     intent_expired: bool
     opens: DateRange | None
+    quotas: tuple[str, ...]
+    """What a use takes from, as people wrote it; how much is left is not looked at."""
     versions: Mapping[str, int]
     ways: tuple[Way, ...]
     """The smallest changes that are known now to lead to a yes, the quickest first."""
@@ -78,6 +80,7 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
     pool = outcome.pool
     shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
     intent = snapshot.intent
+    quotas = _quotas_of(decider, question)
     ways = () if outcome.allowed else ways_to_yes(Case(decider, question, now))
     return Explanation(
         outcome=outcome,
@@ -87,12 +90,26 @@ def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float
         gate=None if pool is None else snapshot.gates.get(pool),
         intent_expired=intent is not None and now > intent.expires_at,
         opens=outcome.opens,
+        quotas=quotas,
         versions=snapshot.versions(),
         ways=ways,
-        would_be_yes_if="it is yes now"
+        would_be_yes_if=_while_left(quotas)
         if outcome.allowed
         else "; or ".join(_sentence(way) for way in ways) or UNKNOWN,
     )
+
+
+def _quotas_of(decider: Decider, question: Question) -> tuple[str, ...]:
+    """Name the quotas that a use takes from, also where something else refuses it first."""
+    rule = decider.rule(question.feature, question.tier, question.surface)
+    if isinstance(rule, Outcome) or question.asks is not Asks.USE:
+        return ()
+    return tuple(quota.text for quota in rule.allowed.quotas)
+
+
+def _while_left(quotas: tuple[str, ...]) -> str:
+    left = f", while something is left of {' and '.join(quotas)}" if quotas else ""
+    return f"it is yes now{left}"
 
 
 def _sentence(way: Way) -> str:

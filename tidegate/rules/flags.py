@@ -67,6 +67,8 @@ def _metadata(question: Question, outcome: Outcome) -> Metadata:
     if outcome.retry_after_s is not None:
         wait_s = come_back_in_s(outcome.retry_after_s, question.user, outcome.version)
         metadata["retryAfterS"] = wait_s
+    if outcome.quotas:
+        metadata["quotas"] = "; ".join(quota.text for quota in outcome.quotas)
     if outcome.until is not None:
         metadata["until"] = rfc3339(datetime.fromtimestamp(outcome.until, UTC))
     return metadata

@@ -70,6 +70,7 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         invited=state.spec.invited,
         requires=state.spec.requires,
         layer=state.spec.layer,
+        quotas=state.spec.quotas,
         signups=state.signups,
         waitlist=_waitlist(state.spec.waitlist),
     )

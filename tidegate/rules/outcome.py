@@ -6,6 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from tidegate.rules.quota import Quota
 from tidegate.snapshot import DateRange
 
 Attributes = Mapping[str, object]
@@ -23,6 +24,9 @@ class Code(StrEnum):
     PREREQUISITE = "prerequisite"
     LAYER_EXCLUDED = "layer-excluded"
     GATE_SHED = "gate-shed"
+    QUOTA_EXCEEDED = "quota-exceeded"
+    RATE_LIMITED = "rate-limited"
+    QUOTA_UNKNOWN = "quota-unknown"
     SIGNUPS_SUSPENDED = "signups-suspended"
     WAITLISTED = "waitlisted"
     KILLED = "killed"
@@ -68,6 +72,8 @@ class Outcome:
     """When to come back, before jitter; None where coming back soon does not help."""
     until: float | None = None
     """When this refusal ends, in seconds since the epoch, where that is known."""
+    quotas: tuple[Quota, ...] = ()
+    """What a use takes from, where it is allowed."""
     counted_under: tuple[str, str, str] = field(init=False, repr=False, compare=False)
     """Pool, tier and code, ready to be counted under; what nobody published counts as none."""
 

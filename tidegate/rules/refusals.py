@@ -18,6 +18,10 @@ STATUS: Final[Mapping[Code, int]] = {
     # 503 would make balancers and breakers take a healthy gateway out for paying tiers too.
     Code.GATE_SHED: 429,
     Code.WAITLISTED: 429,
+    Code.QUOTA_EXCEEDED: 429,
+    Code.RATE_LIMITED: 429,
+    # No 503 here either: it is one feature that waits, and this gateway answers for all others.
+    Code.QUOTA_UNKNOWN: 429,
     Code.NOT_EXPOSED: 403,
     Code.NOT_IN_AUDIENCE: 403,
     Code.PREREQUISITE: 403,
@@ -40,6 +44,9 @@ TITLES: Final[Mapping[str, str]] = {
     "prerequisite": "Another feature is needed first",
     "layer-excluded": "Another feature of the same layer is in its place",
     "gate-shed": "Temporarily reduced capacity",
+    "quota-exceeded": "The quota is used up",
+    "rate-limited": "Too many uses in too short a time",
+    "quota-unknown": "What was used is not known now",
     "signups-suspended": "Sign-ups are suspended",
     "waitlisted": "There is a waitlist",
     "killed": "The feature is closed by order",
@@ -51,6 +58,10 @@ TITLES: Final[Mapping[str, str]] = {
     "feature-unknown": "No such feature",
 }
 """A title for each code of a refusal."""
+
+
+_END_FOR_ALL: Final = frozenset({Code.MODEL_BROWNOUT, Code.QUOTA_EXCEEDED})
+"""What ends at an instant at which many may be waiting."""
 
 
 def problem_of(outcome: Outcome, tier: str) -> dict[str, object]:
@@ -82,10 +93,12 @@ def opens_as_json(opens: DateRange | None) -> object:
 def retry_after_s(outcome: Outcome, user: str, now: float) -> int | None:
     """Return when this user should ask again, in whole seconds; None where nothing is known.
 
-    In a brownout never before the model is back, since asking until then is in vain.
+    Never before a brownout or a quota's window ends, since asking until then is in vain.
     """
     if outcome.retry_after_s is not None:
         return come_back_in_s(outcome.retry_after_s, user, outcome.version)
-    if outcome.code is Code.MODEL_BROWNOUT and outcome.until is not None:
+    if outcome.until is not None and outcome.code in _END_FOR_ALL:
         return come_back_after_s(math.ceil(outcome.until - now), user, outcome.version)
+    if outcome.until is not None and outcome.code is Code.RATE_LIMITED:
+        return max(1, math.ceil(outcome.until - now))
     return None

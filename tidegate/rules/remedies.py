@@ -318,4 +318,5 @@ _BY_CODE: Final[Mapping[Code, tuple[_Source, ...]]] = {
         _signups_reopen,
     ),
 }
-"""Codes that nothing helps against are not there: a retired model, an unknown feature."""
+"""Codes that nothing helps against are not there: a retired model, an unknown feature. Nor are
+those of quotas: no snapshot answers with them, and their refusals say themselves when they end."""

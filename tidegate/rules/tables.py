@@ -1,13 +1,15 @@
 """What one feature, tier and surface come to: thresholds to compare with, outcomes to hand out."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tidegate.quantities import format_share
 from tidegate.rules.audience import Test, compile_audience
 from tidegate.rules.exposure import FULL, salted, threshold
 from tidegate.rules.outcome import Code, Outcome
+from tidegate.rules.quota import Quota, compile_quotas
 from tidegate.snapshot import (
     FeatureIntent,
     GatePart,
@@ -19,6 +21,7 @@ from tidegate.snapshot import (
 )
 
 FOREVER: Final = float("inf")
+_KNOWN_AGAIN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Entry:
     signups: Signups
     salt: bytes
     reopened_below: int
+    let_in: Outcome
+    """As somebody inside is allowed, but for the quotas: coming in uses nothing."""
     has_waiters: bool
     """Whether somebody of this tier waits already, and comes first."""
     closed: Outcome
@@ -95,6 +100,31 @@ def compile_rule(snapshot: Snapshot, feature: str, tier: str, surface: str) -> R
     if tier not in intent.tiers:
         return subject.nobody(Code.TIER_UNKNOWN, "no such tier in the catalogue")
     return _Compiler(snapshot, intent, subject).rule()
+
+
+def quota_refusal(allowed: Outcome, quota: Quota, until: float | None) -> Outcome:
+    """Return what an allowed use becomes when its quota is used up until an instant.
+
+    None for the instant says that nobody knows what was used, and that the quota is then closed.
+    """
+    feature, text = allowed.feature, quota.text
+    if until is None:
+        code = Code.QUOTA_UNKNOWN
+        reason = f"what was used of {feature} cannot be asked for now; its quota is {text}"
+    elif quota.is_burst:
+        code, reason = Code.RATE_LIMITED, f"{feature} is limited to {text}"
+    else:
+        code, reason = Code.QUOTA_EXCEEDED, f"the quota of {feature} is used up: {text}"
+    return replace(
+        allowed,
+        allowed=False,
+        code=code,
+        reason=reason,
+        # Rounded up: a second earlier would be too early.
+        until=None if until is None else math.ceil(until),
+        retry_after_s=_KNOWN_AGAIN_S if until is None else None,
+        quotas=(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +190,9 @@ class _Compiler:
         gate = _gate_rule(feature.pool, subject.tier, self._gate, self._pool)
         gate = gate if self._is_gated else _NEVER_GATED
         share = feature.exposure.get(subject.tier, 0.0)
+        open_for = f"{subject.name} is open for {subject.tier}"
+        allowed = subject.outcome(Code.ALLOWED, open_for)
+        quotas = compile_quotas(feature.quotas.get(subject.tier, ()))
         return Rule(
             salt=salted(subject.name),
             pool=feature.pool,
@@ -169,8 +202,8 @@ class _Compiler:
             gate_expires_at=gate.expires_at,
             closures=tuple(self._closures()),
             conditions=self._conditions(),
-            entry=self._entry(gate),
-            allowed=subject.outcome(Code.ALLOWED, f"{subject.name} is open for {subject.tier}"),
+            entry=self._entry(gate, allowed),
+            allowed=replace(allowed, quotas=quotas) if quotas else allowed,
             not_exposed=subject.outcome(Code.NOT_EXPOSED, self._why_not_exposed(share)),
             shed=subject.outcome(Code.GATE_SHED, gate.reason, retry_after_s=gate.retry_after_s),
             shed_after_expiry=subject.outcome(
@@ -228,7 +261,7 @@ class _Compiler:
             ),
         )
 
-    def _entry(self, gate: _GateRule) -> Entry:
+    def _entry(self, gate: _GateRule, allowed: Outcome) -> Entry:
         name, signups = self._subject.name, self._feature.signups
         why = f": {signups.reason}" if signups.reason else ""
         return Entry(
@@ -237,6 +270,7 @@ class _Compiler:
             signups=signups,
             salt=salted(f"signup/{name}"),
             reopened_below=threshold(signups.share),
+            let_in=allowed,
             has_waiters=self._has_waiters(),
             closed=self._refuse(
                 Code.SIGNUPS_SUSPENDED, f"sign-ups for {name} close while nothing is heard of it"
