@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from embedded.ports import LOOPBACK
-from gateway.replies import Reply, Request, Stream
+from gateway.replies import Answer, Reply, Request, Stream
 from gateway.server import Limits, Server
 
 pytestmark = pytest.mark.integration
@@ -24,17 +24,23 @@ class Echo:
     def __init__(self) -> None:
         self.senders: list[Callable[[bytes], None]] = []
         self.closed = 0
+        self.heard: list[bytes] = []
+        self.promised: list[asyncio.Future[Reply]] = []
 
-    def answer(self, request: Request) -> Reply | Stream:
+    def answer(self, request: Request) -> Answer | Stream:
+        self.heard.append(request.target)
         if request.target == b"/stream":
             return Stream(self._open)
+        if request.target.startswith(b"/later"):
+            self.promised.append(asyncio.get_running_loop().create_future())
+            return self.promised[-1]
         if request.target == b"/large":
             return Reply(200, b"x" * 100_000, ())
         said = b" ".join((request.method, request.target, request.body))
         return Reply(200, said, ((b"content-type", b"text/plain"),))
 
     def broken(self, request: Request, defect: BaseException) -> Reply:
-        return Reply(500, f"{request.target!r} {defect}".encode(), ())
+        return Reply(500, request.target + b" " + str(defect).encode(), ())
 
     def _open(self, send: Callable[[bytes], None]) -> Callable[[], None]:
         self.senders.append(send)
