@@ -54,7 +54,7 @@ class Signups(_Part):
     cohorts: tuple[str, ...] = ()
     """While suspended: cohorts that may come in all the same, as sign-ups reopen."""
     share: float = 0.0
-    """While suspended: the share of all who ask that may come in all the same, 0 to 1."""
+    """While suspended: the share of those who ask that may come in all the same, 0 to 1."""
     reason: str = ""
 
 

@@ -1,4 +1,4 @@
-"""The feature entity: exposure, holds, and the history of both."""
+"""The feature entity: exposure, holds, sign-ups, and the history of all three."""
 
 from temporalio import workflow
 
@@ -11,10 +11,20 @@ with workflow.unsafe.imports_passed_through():
         Hold,
         HoldOrder,
         KillNote,
+        SignupsOrder,
         Transition,
         WaitingNote,
     )
     from tidegate.quantities import format_share
+    from tidegate.rules.signups import (
+        after_order,
+        find_conflict,
+        find_mistake,
+        tell_let_in,
+        tell_signups,
+        widens,
+    )
+    from tidegate.snapshot import Signups
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
@@ -23,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name="Feature")
 class Feature:
-    """Knows who a feature is exposed to; a hold stops exposure from growing."""
+    """Knows who a feature is exposed to and who may sign up; a hold stops both from growing."""
 
     @workflow.init
     def __init__(self, state: FeatureState) -> None:
@@ -73,14 +83,9 @@ class Feature:
 
     @expose.validator
     def _may_expose(self, order: ExposeOrder) -> None:
-        widens = any(order.share > self.state.exposure.get(t, 0.0) for t in order.tiers)
-        if self.state.hold is not None and widens and order.order_id not in self.state.orders_done:
-            hold = self.state.hold
-            message = (
-                f'feature "{self.state.name}": held by {hold.role} since {hold.since:%F %H:%M}: '
-                f"{hold.reason}. {hold.role} must release it first."
-            )
-            raise refuse(message)
+        is_wider = any(order.share > self.state.exposure.get(t, 0.0) for t in order.tiers)
+        if is_wider and order.order_id not in self.state.orders_done:
+            self._refuse_while_held()
 
     @workflow.update
     def note_waiting(self, note: WaitingNote) -> None:
@@ -145,6 +150,37 @@ class Feature:
             raise refuse(message)
 
     @workflow.update
+    def set_signups(self, order: SignupsOrder) -> Signups:
+        """Suspend or reopen sign-ups; returns how they stand, changed or not."""
+        before, after = self.state.signups, after_order(self.state.signups, order)
+        if after == before:
+            return after
+        self.state.signups = after
+        let_in = tell_let_in(after)
+        if after.state == "open":
+            self._tell_signups("feature.signups_reopened", "reopened", order)
+        elif not let_in:
+            self._tell_signups("feature.signups_suspended", "suspended", order)
+        else:
+            self._tell_signups(
+                "feature.signups_widened",
+                f"widened to {let_in}",
+                order,
+                cohorts=", ".join(after.cohorts),
+                share=after.share,
+            )
+        return after
+
+    @set_signups.validator
+    def _may_set_signups(self, order: SignupsOrder) -> None:
+        held = self.state.signups
+        refusal = find_mistake(order) or find_conflict(self.state.name, held, order)
+        if refusal is not None:
+            raise refuse(refusal)
+        if widens(held, after_order(held, order)):
+            self._refuse_while_held()
+
+    @workflow.update
     def note_kill(self, note: KillNote) -> None:
         """Remember, once, an order that closed the feature or ended that, and took effect before.
 
@@ -171,6 +207,28 @@ class Feature:
         """Return all that is known of the feature."""
         return self.state
 
+    def _refuse_while_held(self) -> None:
+        hold = self.state.hold
+        if hold is not None:
+            message = (
+                f'feature "{self.state.name}": held by {hold.role} since {hold.since:%F %H:%M}: '
+                f"{hold.reason}. {hold.role} must release it first."
+            )
+            raise refuse(message)
+
+    def _tell_signups(
+        self, event_type: str, done: str, order: SignupsOrder, **data: str | float
+    ) -> None:
+        self.remember(f"sign-ups {done} by {order.by}", order.reason)
+        self.outbox.tell(
+            event_type,
+            subject=self.subject,
+            feature=self.state.name,
+            by=order.by,
+            reason=order.reason,
+            **data,
+        )
+
     def remember(self, what: str, reason: str) -> None:
         """Add to the history and show it."""
         entry = Transition(at=workflow.now(), what=what, reason=reason)
@@ -179,14 +237,18 @@ class Feature:
 
     def describe(self) -> None:
         """Tell the Temporal UI where the feature stands."""
-        held = self.state.hold
-        show(
-            kind="feature",
-            state="held" if held else "live",
-            feature=self.state.name,
-            waiting_for=f"release by {held.role}" if held else "nothing",
-        )
+        held, signups = self.state.hold, self.state.signups
+        is_suspended = signups.state == "suspended"
+        state, waiting_for = "live", "nothing"
+        if held is not None:
+            state, waiting_for = "held", f"release by {held.role}"
+        elif is_suspended:
+            state, waiting_for = "signups-suspended", "reopening of sign-ups"
+        show(kind="feature", state=state, feature=self.state.name, waiting_for=waiting_for)
         lines = [f"**{t}** {format_share(share)}" for t, share in self.state.exposure.items()]
         history = [f"- {h.at:%F %H:%M:%S} {h.what}: {h.reason}" for h in self.state.history[-10:]]
         exposed = ", ".join(lines) or "nobody"
-        workflow.set_current_details("\n".join([f"Exposed to {exposed}", "", *history]))
+        told = [f"Exposed to {exposed}", ""]
+        if is_suspended:
+            told += [f"Sign-ups are **{tell_signups(signups)}**: {signups.reason}", ""]
+        workflow.set_current_details("\n".join([*told, *history]))

@@ -11,7 +11,7 @@ from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState, Hold, WaitingNote
 from tidegate.rules.intent import compile_intent
 from tidegate.rules.ledger import ClaimKind, Ledger, ceiling_gpus, floor_gpus
-from tidegate.snapshot import DateRange, FeatureIntent, PoolIntent, TierPolicy
+from tidegate.snapshot import DateRange, FeatureIntent, PoolIntent, Signups, TierPolicy
 
 POOL = PoolSpec(
     model="image-2",
@@ -129,6 +129,11 @@ def test_a_feature_carries_who_is_in_and_what_the_others_wait_for() -> None:
 def test_a_hold_says_who_and_why() -> None:
     hold = Hold(role="legal", by="lee", reason="a review", since=datetime(2026, 3, 4, tzinfo=UTC))
     assert feature(hold=hold).held_because == "legal: a review"
+
+
+def test_how_sign_ups_stand_is_carried() -> None:
+    signups = Signups(state="suspended", cohorts=("beta",), share=0.1, reason="a surge")
+    assert feature(signups=signups).signups == signups
 
 
 def test_a_feature_that_was_never_declared_is_unknown_to_gateways() -> None:

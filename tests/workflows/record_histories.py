@@ -77,6 +77,19 @@ async def is_aborted_while_open(given: Given, when: When, then: Then) -> None:
     await then.it_ended(RolloutPhase.ABORTED)
 
 
+async def has_its_sign_ups_suspended(given: Given, when: When, then: Then) -> None:
+    """Sign-ups close after the launch, and reopen by a cohort, by a share and for all."""
+    await given.rollout(["pro"])
+    await when.passes("1h")
+    await then.it_ended(RolloutPhase.FINISHED)
+    await when.signups_suspended()
+    await when.passes("1h")
+    await when.signups_reopened("beta")
+    await when.signups_reopened(share=0.1)
+    await when.signups_reopened()
+    await then.told("feature.signups_reopened")
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -84,6 +97,7 @@ STORIES: Final[Mapping[str, Play]] = {
         is_stopped_and_goes_on,
         is_promoted_after_an_inconclusive_check,
         is_aborted_while_open,
+        has_its_sign_ups_suspended,
     )
 }
 

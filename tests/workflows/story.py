@@ -22,7 +22,13 @@ from tidegate.errors import Refused
 from tidegate.events import Event
 from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.common import Act
-from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
+from tidegate.messages.feature import (
+    FeatureState,
+    HoldOrder,
+    SignupsOrder,
+    SignupsVerb,
+    feature_id,
+)
 from tidegate.messages.rollout import (
     Approval,
     RolloutOrder,
@@ -256,6 +262,16 @@ class When:
     async def released(self, role: str = "legal") -> None:
         order = HoldOrder(by="lee", role=role)
         await release_hold(self.story.plane, self.story.rollout, order)
+
+    async def signups_suspended(self, reason: str = "a surge") -> None:
+        order = SignupsOrder(verb=SignupsVerb.SUSPEND, by="mara", reason=reason)
+        await self.story.plane.set_signups(self.story.feature, order)
+
+    async def signups_reopened(self, *cohorts: str, share: float | None = None) -> None:
+        order = SignupsOrder(
+            verb=SignupsVerb.REOPEN, by="mara", cohorts=cohorts, share=share, reason="it calms"
+        )
+        await self.story.plane.set_signups(self.story.feature, order)
 
     async def _steer(self, verb: str, order: Act | HoldOrder) -> None:
         await self.story.plane.steer(self.story.rollout, verb, order)

@@ -128,8 +128,8 @@ async def test_no_update_is_lost_or_done_twice_while_runs_follow_one_another(
     assert sequences == list(range(1, len(sequences) + 1))
 
 
-async def test_a_feature_keeps_its_exposure_its_hold_and_what_it_has_done(
-    story: Story, given: Given
+async def test_a_feature_keeps_its_exposure_its_hold_its_sign_ups_and_what_it_has_done(
+    story: Story, given: Given, when: When
 ) -> None:
     await given.feature()
     orders = [
@@ -138,9 +138,12 @@ async def test_a_feature_keeps_its_exposure_its_hold_and_what_it_has_done(
     ]
     for order in orders:
         await story.plane.ask_feature(story.feature, "expose", order)
+    await when.signups_suspended()
+    await when.signups_reopened("beta", share=0.1)
     hold = HoldOrder(by="lee", role="legal", reason="a review")
     await story.plane.ask_feature(story.feature, "hold", hold)
     before = await story.feature_state()
+    assert before.signups.cohorts == ("beta",)
 
     async def an_order_comes_again() -> None:
         answer = await story.plane.ask_feature(story.feature, "expose", orders[2])
@@ -149,7 +152,7 @@ async def test_a_feature_keeps_its_exposure_its_hold_and_what_it_has_done(
     await _through_new_runs(story, feature_id(story.feature), an_order_comes_again)
     after = await story.feature_state()
     assert after.model_copy(update={"outbox": before.outbox}) == before
-    assert after.outbox.sequence == 7
+    assert after.outbox.sequence == 9
 
 
 async def test_the_catalogue_keeps_what_was_declared(story: Story) -> None:

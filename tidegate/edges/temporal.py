@@ -21,9 +21,10 @@ from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
 from tidegate.messages.common import Act
-from tidegate.messages.feature import FeatureState, HoldOrder, feature_id
+from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
 from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, rollout_id
 from tidegate.settings import TASK_QUEUE
+from tidegate.snapshot import Signups
 
 _DEADLINE: Final = timedelta(seconds=5)
 _TASK_WITHIN: Final = timedelta(seconds=2)
@@ -134,6 +135,10 @@ class ControlPlane:
         """Have a feature do something."""
         found = await self._update(feature_id(name), verb, message, dict[str, float])
         return cast("dict[str, float] | None", found)
+
+    async def set_signups(self, name: str, order: SignupsOrder) -> Signups:
+        """Suspend or reopen a feature's sign-ups; returns how they stand then."""
+        return cast("Signups", await self._update(feature_id(name), "set_signups", order, Signups))
 
     async def ask_budget(
         self, gpu_type: str, verb: str, message: object, answer: type[T] | None

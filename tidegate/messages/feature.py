@@ -1,5 +1,7 @@
 """A feature: who it is exposed to, what it is held by, and how it came there."""
 
+from enum import StrEnum
+
 from pydantic import AwareDatetime, Field
 
 from tidegate.catalogue import FeatureSpec
@@ -61,8 +63,25 @@ class KillNote(Message):
     reason: str
 
 
+class SignupsVerb(StrEnum):
+    """What is done to sign-ups."""
+
+    SUSPEND = "suspend"
+    REOPEN = "reopen"
+
+
+class SignupsOrder(Act):
+    """Suspend sign-ups, or reopen them: for cohorts, for a share, or, with neither, for all."""
+
+    verb: SignupsVerb
+    cohorts: tuple[str, ...] = ()
+    """These may come in as well."""
+    share: float | None = Field(default=None, ge=0.0, le=1.0)
+    """So many of those who ask may come in, 0 to 1; None leaves the share as it is."""
+
+
 class Transition(Message):
-    """One change of exposure or of a hold."""
+    """One change of exposure, of a hold or of sign-ups."""
 
     at: AwareDatetime
     what: str
