@@ -15,7 +15,7 @@ from tidegate.messages.rollout import (
 )
 from tidegate.plans import RolloutSpec, StageSpec
 from tidegate.rules.ledger import ClaimState
-from tidegate.snapshot import DateRange
+from tidegate.snapshot import DateRange, Signups
 
 AT = datetime(2026, 3, 4, 9, tzinfo=UTC)
 OPENED = f"{AT.astimezone():%F %H:%M:%S}"
@@ -93,4 +93,14 @@ def test_a_feature_is_shown_with_whom_it_reaches_and_what_holds_it() -> None:
     assert [line.strip() for line in show_feature(state)] == [
         "feature/image  exposed to pro 100%, free 2.5%",
         f"held by legal since {OPENED}: a review",
+    ]
+
+
+def test_a_feature_is_shown_with_suspended_sign_ups_and_who_may_come_in_all_the_same() -> None:
+    state = FeatureState(name="image", signups=Signups(state="suspended", reason="a surge"))
+    assert list(show_feature(state))[1:] == ["  sign-ups are suspended: a surge"]
+    reopening = state.signups.model_copy(update={"cohorts": ("beta",), "share": 0.1})
+    state = state.model_copy(update={"signups": reopening})
+    assert list(show_feature(state))[1:] == [
+        "  sign-ups are suspended but for cohort beta and 10% of those who ask: a surge"
     ]

@@ -147,6 +147,26 @@ def why(
 
 
 @app.command()
+def signups(
+    feature: Annotated[str, typer.Argument(help="The feature.")],
+    verb: Annotated[str, typer.Argument(metavar="suspend|reopen", help="What to do.")],
+    cohort: Annotated[
+        list[str] | None, typer.Option(help="A cohort to reopen for, again for each.")
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(help="The share of those who ask to reopen for, such as 10%.")
+    ] = None,
+    reason: Reason = "",
+    by: By = "",
+) -> None:
+    """Suspend sign-ups, or reopen them: for cohorts, for a share, or, with neither, for all."""
+    from tidegate.cli.suspending import Asked, set_signups  # noqa: PLC0415
+
+    asked = Asked(feature, verb, tuple(cohort or ()), share, reason, by or _me())
+    _print(lambda: set_signups(_settings(), asked))
+
+
+@app.command()
 def kill(
     feature: Annotated[str, typer.Argument(help="The feature to close.")],
     reason: Reason,

@@ -6,6 +6,7 @@ from datetime import datetime
 from tidegate.messages.feature import FeatureState
 from tidegate.messages.rollout import RolloutOrder, RolloutState
 from tidegate.quantities import format_share
+from tidegate.rules.signups import tell_signups
 from tidegate.snapshot import DateRange
 
 
@@ -26,12 +27,14 @@ def show_rollout(order: RolloutOrder) -> Iterator[str]:
 
 
 def show_feature(feature: FeatureState) -> Iterator[str]:
-    """Tell who a feature is exposed to, and what holds it."""
+    """Tell who a feature is exposed to, what holds it, and whether sign-ups are suspended."""
     reached = ", ".join(f"{tier} {format_share(s)}" for tier, s in feature.exposure.items())
     yield f"feature/{feature.name}  exposed to {reached or 'nobody'}"
     if feature.hold is not None:
         hold = feature.hold
         yield f"  held by {hold.role} since {_at(hold.since)}: {hold.reason}"
+    if feature.signups.state == "suspended":
+        yield f"  sign-ups are {tell_signups(feature.signups)}: {feature.signups.reason}"
 
 
 def show_range(forecast: DateRange | None) -> str:
