@@ -183,7 +183,11 @@ def conditioned_snapshots(draw: st.DrawFn) -> Snapshot:
             requires=tuple(draw(st.lists(st.sampled_from([*_NAMES, "gone"]), max_size=2))),
             layer=draw(st.sampled_from([None, LayerSlice(name="labs", start=0.2, end=0.7)])),
             on_stale=draw(st.sampled_from(["keep", "close"])),
-            signups=Signups(state=draw(st.sampled_from(["open", "suspended"])), share=draw(shares)),
+            signups=Signups(
+                state=draw(st.sampled_from(["open", "suspended"])),
+                cohorts=draw(st.sampled_from([(), ("beta",)])),
+                share=draw(st.just(0.0) | shares),
+            ),
         )
         for name in draw(st.lists(st.sampled_from(_NAMES), min_size=1, unique=True))
     }

@@ -110,6 +110,11 @@ def with_gate_at(pool: str, reach: str, tier: str, told: Told) -> Told:
     return told.with_intent(pools={**told.intent.pools, pool: changed})
 
 
+def reopened_to(share: float, told: Told) -> Signups:
+    signups = told.intent.features[told.asked.feature].signups
+    return signups.model_copy(update={"share": share})
+
+
 Reads = Callable[[re.Match[str], Told], Told]
 READS: dict[str, Reads] = {
     r"on surface (\w+)": lambda m, t: t.asking(surface=m[1]),
@@ -128,6 +133,9 @@ READS: dict[str, Reads] = {
         t.asked.feature, exposure={t.asked.tier: 1.0}
     ),
     r"when the publisher is heard again": lambda _, t: t.with_intent(expires_at=math.inf),
+    r"when sign-ups reopen for (.+) of those who ask \(\S+ now\)": lambda m, t: t.with_feature(
+        t.asked.feature, signups=reopened_to(share_of(m[1]), t)
+    ),
     r"when sign-ups reopen": lambda _, t: t.with_feature(t.asked.feature, signups=Signups()),
     r"when the gate of pool (\w+) is heard again": lambda m, t: t.with_gate(
         m[1], expires_at=math.inf
@@ -382,6 +390,29 @@ def test_one_who_waits_is_told_how_much_more_of_the_tier_must_be_in() -> None:
         r"; or when the stage opens, between \S+ and \S+ \(p50 and p90\); or when", told
     )
     assert re.search(r"when image is open for more than [\d.]+% of free \(0.1% now\)$", told)
+
+
+# --- sign-ups ---
+
+
+def signing_up(**signups: object) -> str:
+    suspended = Signups(state="suspended", reason="a surge", **signups)  # type: ignore[arg-type]
+    return explained(offering(signups=suspended), ASKED._replace(asks=Asks.SIGNUP))
+
+
+def test_a_cohort_that_may_come_in_is_named_before_the_end_of_the_suspension() -> None:
+    assert signing_up() == "when sign-ups reopen"
+    assert signing_up(cohorts=("beta", "staff")) == (
+        "in cohort beta: yes now; or when sign-ups reopen"
+    )
+
+
+def test_while_sign_ups_reopen_by_shares_it_is_said_how_far_they_must() -> None:
+    in_cohort, share = signing_up(cohorts=("beta",), share=0.001).split("; or ")
+    assert in_cohort == "in cohort beta: yes now"
+    assert re.fullmatch(
+        r"when sign-ups reopen for more than [\d.]+% of those who ask \(0\.1% now\)", share
+    )
 
 
 # --- all of it ---

@@ -11,7 +11,7 @@ from tidegate.rules.decision import SHED_ROTATION_S, Decider, shed_salt
 from tidegate.rules.exposure import FULL, place
 from tidegate.rules.fitting import Fit, fit, in_cohort
 from tidegate.rules.outcome import Code, Outcome, Question
-from tidegate.rules.tables import Rule
+from tidegate.rules.tables import Rule, signups_salt
 from tidegate.snapshot import (
     DateRange,
     FeatureIntent,
@@ -243,7 +243,14 @@ def _gate_heard(_: Outcome, case: Case) -> Iterator[Remedy]:
 
 
 def _signups_reopen(_: Outcome, case: Case) -> Iterator[Remedy]:
-    yield Change(Kind.SIGNUPS, "when sign-ups reopen"), case.with_feature(signups=Signups())
+    signups, name = case.feature.signups, case.question.feature
+    words, wider = "when sign-ups reopen", Signups()
+    if signups.share > 0.0:
+        needed = place(signups_salt(name), case.question.user) / FULL
+        reach, enough = _more_than(needed, "those who ask")
+        words += f" for {reach} ({format_share(signups.share)} now)"
+        wider = signups.model_copy(update={"share": enough})
+    yield Change(Kind.SIGNUPS, words), case.with_feature(signups=wider)
 
 
 def _stage(outcome: Outcome, case: Case) -> Iterator[Remedy]:

@@ -85,6 +85,11 @@ class Rule:
     shed_after_expiry: Outcome
 
 
+def signups_salt(feature: str) -> str:
+    """Return the salt that orders those who ask for a feature while its sign-ups reopen."""
+    return f"signup/{feature}"
+
+
 def compile_rule(snapshot: Snapshot, feature: str, tier: str, surface: str) -> Rule | Outcome:
     """Compile one rule; where there is none to compile, return the refusal that says why."""
     intent = snapshot.intent
@@ -268,7 +273,7 @@ class _Compiler:
             gate_known_until=-FOREVER if self._gate is None else self._gate.expires_at,
             intent_known_until=self._intent.expires_at,
             signups=signups,
-            salt=salted(f"signup/{name}"),
+            salt=salted(signups_salt(name)),
             reopened_below=threshold(signups.share),
             let_in=allowed,
             has_waiters=self._has_waiters(),
