@@ -7,7 +7,8 @@ from typing import Final
 from console.times import Clock, date_range
 from console.words import listed, share, sizes
 from tidegate.events import Event
-from tidegate.snapshot import DateRange
+from tidegate.rules.signups import tell_let_in
+from tidegate.snapshot import DateRange, Signups
 
 _ASIDES: Final = frozenset({
     "catalogue.declared",
@@ -115,6 +116,8 @@ def _change(event: Event, clock: Clock) -> str:
         return f", {sizes(event)}"
     if event.type == "stage.forecast":
         return f" {date_range(forecast_of(event), event.at.timestamp(), clock)}"
+    if event.type == "feature.signups_widened":
+        return f" to {_let_in(event)}"
     before, after = event.data.get("before"), event.data.get("after")
     if after is None:
         return ""
@@ -123,6 +126,16 @@ def _change(event: Event, clock: Clock) -> str:
     said = [_said(value, is_share=are_shares) for value in (before, after) if value is not None]
     steps = event.data.get("steps")
     return " " + " → ".join(said) + (f" in {steps} steps" if steps else "")
+
+
+def _let_in(event: Event) -> str:
+    cohorts, reached = str(event.data.get("cohorts") or ""), event.data.get("share")
+    signups = Signups(
+        state="suspended",
+        cohorts=tuple(cohorts.split(", ")) if cohorts else (),
+        share=reached if isinstance(reached, float) else 0.0,
+    )
+    return tell_let_in(signups)
 
 
 def _longer(ramp: Event, step: Event) -> Event:

@@ -29,6 +29,8 @@ _TELLING: Final = (
     ("stage.forecast", "waiting"),
     ("claim.waiting", "waiting"),
     ("feature.held", "waiting"),
+    ("feature.signups_suspended", "waiting"),
+    ("feature.signups_", "good"),
     ("stage.", "good"),
     ("rollout.", "good"),
 )

@@ -10,7 +10,8 @@ from console.times import Clock, date_range, time_of_day
 from tidegate.events import Event
 from tidegate.quantities import format_share
 from tidegate.readings import Absent
-from tidegate.snapshot import GatePart, GateState
+from tidegate.rules.signups import tell_signups
+from tidegate.snapshot import GatePart, GateState, Signups
 
 
 def title(name: str) -> str:
@@ -30,11 +31,12 @@ def share(value: float) -> str:
 
 def headline(history: History, clock: Clock) -> str:
     """Say in one sentence what is happening, feature by feature."""
-    stages = tier_stages(history)
-    if not stages:
+    stages, intent = tier_stages(history), history.snapshot.intent
+    if intent is None or not stages:
         return "Nothing is published yet: the first intent is awaited"
     return " · ".join(
         f"{feature}: {_feature_words(tuple(of_one), history.now, clock)}"
+        f"{_signups_words(intent.features[feature].signups)}"
         for feature, of_one in groupby(stages, key=lambda stage: stage.feature)
     )
 
@@ -129,6 +131,12 @@ def _feature_words(stages: tuple[TierStage, ...], now: float, clock: Clock) -> s
     for said, of_one in groupby(rest, key=lambda stage: _tier_words(stage, now, clock)):
         words.append(f"{listed(stage.tier for stage in of_one)} {said}")
     return "; ".join(words)
+
+
+def _signups_words(signups: Signups) -> str:
+    if signups.state == "open":
+        return ""
+    return f"; sign-ups {tell_signups(signups)}: {signups.reason}"
 
 
 def _tier_words(stage: TierStage, now: float, clock: Clock) -> str:

@@ -13,6 +13,7 @@ from tidegate.snapshot import (
     GateState,
     IntentPart,
     PoolIntent,
+    Signups,
     Snapshot,
     TierPolicy,
 )
@@ -26,6 +27,7 @@ TIERS = {
     "plus": TierPolicy(rank=1, gated=False),
     "team": TierPolicy(rank=2, gated=False),
 }
+OPEN = Signups()
 PAID = {"pro": 1.0, "plus": 1.0, "team": 1.0}
 
 
@@ -44,6 +46,7 @@ def feature(
     opens: Mapping[str, DateRange | None] | None = None,
     waits_for: Mapping[str, str] | None = None,
     held_because: str | None = None,
+    signups: Signups = OPEN,
 ) -> FeatureIntent:
     return FeatureIntent(
         pool="image",
@@ -52,6 +55,7 @@ def feature(
         opens=opens or {},
         waits_for=waits_for or {},
         held_because=held_because,
+        signups=signups,
     )
 
 

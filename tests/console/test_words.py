@@ -17,7 +17,7 @@ from tests.console.made_up import (
     snapshot,
     utc,
 )
-from tidegate.snapshot import FeatureIntent, GatePart, GateState, Snapshot
+from tidegate.snapshot import FeatureIntent, GatePart, GateState, Signups, Snapshot
 
 
 def history_of(image: FeatureIntent, part: GatePart | None = None) -> History:
@@ -50,6 +50,15 @@ def test_the_headline_says_why_a_feature_is_held() -> None:
     said = headline(history_of(held), utc)
     assert said == (
         "image: Pro open; Plus, Team, Free on hold at 0%: legal: terms are under review"
+    )
+
+
+def test_the_headline_says_that_sign_ups_are_suspended_and_who_may_come_in_all_the_same() -> None:
+    signups = Signups(state="suspended", cohorts=("beta",), share=0.1, reason="a surge")
+    everybody = feature(PAID | {"free": 1.0}, signups=signups)
+    assert headline(history_of(everybody), utc) == (
+        "image: Pro, Plus, Team, Free open; "
+        "sign-ups suspended but for cohort beta and 10% of those who ask: a surge"
     )
 
 
@@ -112,6 +121,21 @@ def test_a_decision_is_said_with_what_it_changed() -> None:
     tightened = launched().events[3]
     assert decision_words(tightened, utc) == "gate of image, Free: tightened 100% → 40%"
     assert reason_of(tightened) == "queue wait 2.10 s is over 1.00 s"
+
+
+def test_who_may_come_in_as_sign_ups_reopen_is_said() -> None:
+    told = [
+        event(1, "feature.signups_suspended", feature="image"),
+        event(2, "feature.signups_widened", feature="image", cohorts="beta", share=0.0),
+        event(3, "feature.signups_widened", feature="image", cohorts="beta, press", share=0.1),
+        event(4, "feature.signups_reopened", feature="image"),
+    ]
+    assert [decision_words(each, utc) for each in told] == [
+        "image: signups suspended",
+        "image: signups widened to cohort beta",
+        "image: signups widened to cohorts beta, press and 10% of those who ask",
+        "image: signups reopened",
+    ]
 
 
 def test_a_stage_for_several_tiers_names_each() -> None:

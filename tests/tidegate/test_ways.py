@@ -26,6 +26,7 @@ from tests.tidegate.snapshots import (
 from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, VersionRange
 from tidegate.rules.decision import SHED_ROTATION_S, Decider
 from tidegate.rules.explain import Explanation, explain
+from tidegate.rules.exposure import FULL, place
 from tidegate.rules.fitting import fit
 from tidegate.rules.outcome import Asks, Code, Question
 from tidegate.snapshot import (
@@ -408,10 +409,10 @@ def test_a_cohort_that_may_come_in_is_named_before_the_end_of_the_suspension() -
 
 
 def test_while_sign_ups_reopen_by_shares_it_is_said_how_far_they_must() -> None:
-    in_cohort, share = signing_up(cohorts=("beta",), share=0.001).split("; or ")
-    assert in_cohort == "in cohort beta: yes now"
-    assert re.fullmatch(
-        r"when sign-ups reopen for more than [\d.]+% of those who ask \(0\.1% now\)", share
+    needed = math.ceil(place("signup/image", "ada") / FULL * 1e5) / 1e3
+    assert signing_up(cohorts=("beta",), share=0.001) == (
+        "in cohort beta: yes now; or when sign-ups reopen for more than "
+        f"{needed}% of those who ask (0.1% now)"
     )
 
 
