@@ -35,7 +35,7 @@ class RunningGateway:
     def log(self) -> str:
         return self._log.read_text()
 
-    async def admit(self, user: str = "ada", tier: str = "free", **more: str) -> tuple[int, Any]:
+    async def admit(self, user: str = "ada", tier: str = "free", **more: object) -> tuple[int, Any]:
         asked = {"feature": "image", "user": user, "tier": tier, **more}
         async with self._http.post(f"{self.url}/v1/admit", json=asked) as answer:
             return answer.status, await answer.json(content_type=None)

@@ -55,6 +55,16 @@ class Stack:
         path.write_text(text, encoding="utf-8")
         return await self.types("apply", "-f", str(path), "--by", "ada")
 
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[None]:
+        """Run the publisher, so that gateways hear what is typed."""
+        argv = [sys.executable, "-m", "controllers", "publisher"]
+        await self.supervisor.start("publisher", argv, env=self.environment)
+        try:
+            yield
+        finally:
+            await self.supervisor.stop("publisher")
+
     async def start_worker(self) -> None:
         """Start a worker, and return when it asks for work."""
         self.workers += 1

@@ -1,8 +1,10 @@
 """What a person types, against a real Temporal and a real worker, in processes of their own."""
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -10,10 +12,14 @@ import pytest_asyncio
 
 from embedded.ports import LOOPBACK, free_ports
 from tests.embedded.until import until
+from tests.gateway.running import running_gateway, version_now
 from tests.integration.control_plane import Stack, control_plane
+from tests.tidegate.snapshots import gate
+from tidegate.edges.redis import Redis
 from tidegate.manifests import Manifests
 from tidegate.messages.budget import Observation
 from tidegate.messages.rollout import Waits, rollout_id
+from tidegate.settings import variable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -209,6 +215,42 @@ async def test_a_hold_that_outlived_its_rollout_is_lifted_by_its_role(stack: Sta
     feature = await stack.plane.feature("held")
     assert feature is not None
     assert feature.hold is None
+
+
+async def test_sign_ups_close_and_reopen_at_a_gateway_as_typed_and_those_inside_notice_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    assert (await stack.applies(launch("door", "name: first, tiers: [pro], bake: 1h")))[0] == 0
+    url = stack.environment[variable("redis")]
+    async with stack.publishing(), running_gateway(tmp_path, url) as gateway, Redis(url) as redis:
+        await redis.publish(gate(version=version_now(), expires_at=time.time() + 600.0))
+
+        async def answer(*cohorts: str, asks: str = "signup") -> str:
+            said = {"cohorts": cohorts}
+            asked = gateway.admit("ada", "pro", feature="door", asks=asks, attributes=said)
+            return str((await asked)[1]["code"])
+
+        async def is_answered(code: str, *cohorts: str) -> bool:
+            return await answer(*cohorts) == code
+
+        await until(lambda: is_answered("allowed"), within_s=15.0)
+        reason = ["--reason", "a surge", "--by", "mara"]
+        said = await stack.types("signups", "door", "suspend", *reason)
+        assert said == (0, "door: sign-ups are suspended")
+        await until(lambda: is_answered("signups-suspended"), within_s=10.0)
+        assert await answer(asks="use") == "allowed"
+
+        said = await stack.types("signups", "door", "reopen", "--cohort", "beta")
+        assert said == (0, "door: sign-ups are suspended but for cohort beta")
+        await until(lambda: is_answered("allowed", "beta"), within_s=10.0)
+        assert await answer() == "signups-suspended"
+        why = await gateway.get("/v1/why?user=ada&feature=door&tier=pro&asks=signup")
+        assert why[1]["would_be_yes_if"] == "in cohort beta: yes now; or when sign-ups reopen"
+        told = (await stack.types("status", "door"))[1]
+        assert "sign-ups are suspended but for cohort beta: a surge" in told
+
+        assert await stack.types("signups", "door", "reopen") == (0, "door: sign-ups are open")
+        await until(lambda: is_answered("allowed"), within_s=10.0)
 
 
 async def test_a_rollout_goes_on_within_3_s_of_a_new_worker_and_nothing_happens_twice(
