@@ -207,11 +207,11 @@ class FeatureSpec(Spec):
     layer: LayerSlice | None = Field(
         default=None, description="A part of a layer; features in other parts are excluded."
     )
-    waitlist: WaitlistSpec | None = Field(
-        default=None, description="A line for whom the gate turns away; by default none."
-    )
     quotas: Mapping[Name, tuple[QuotaSpec, ...]] = Field(
         default_factory=dict, description="By tier: how much one user may use."
+    )
+    waitlist: WaitlistSpec | None = Field(
+        default=None, description="A line for whom the gate turns away; by default none."
     )
 
     @field_validator("quotas")

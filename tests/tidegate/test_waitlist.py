@@ -185,6 +185,8 @@ def test_why_nobody_is_called_is_said_and_who_can_end_it() -> None:
         ("the feature is on hold: legal: review", True),
         ("sign-ups are suspended", True),
     ]
+    reopening = Signups(state="suspended", cohorts=("beta",))
+    assert why_stopped(offered.model_copy(update={"signups": reopening}), gate(), NOW) is None
     shut = gate({"free": 0.0})
     stops = [
         why_stopped(offered, None, NOW),

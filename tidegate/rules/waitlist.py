@@ -56,7 +56,8 @@ def why_stopped(feature: FeatureIntent, gate: GatePart | None, now: float) -> St
     """Say why nobody may be called now; None where somebody may."""
     if feature.held_because is not None:
         return Stop(f"the feature is on hold: {feature.held_because}", by_people=True)
-    if feature.signups.state == "suspended":
+    signups = feature.signups
+    if signups.state == "suspended" and not (signups.cohorts or signups.share):
         return Stop("sign-ups are suspended", by_people=True)
     pool = f"pool {feature.pool}"
     if gate is None or now > gate.expires_at:
