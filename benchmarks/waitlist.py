@@ -170,7 +170,7 @@ def draw(found: dict[str, object], path: Path) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_ylabel("share of waits")
     axes.set_xlabel("wait that was told (p50), and how many forecasts")
-    axes.legend(loc="lower right", framealpha=0.9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
     figure.tight_layout()
