@@ -23,6 +23,7 @@ from gateway.entrance import Entrance
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity
+from gateway.loops import keep_running
 from gateway.passes import Passes
 from gateway.quotas import Quotas
 from gateway.replies import Reply
@@ -92,7 +93,6 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
     async with (
         Redis(settings.redis) as redis,
         Redis(settings.redis, _QUOTA_DEADLINE_S) as redis_of_quotas,
-        Outbox(path, f"/gateways/{name}", redis) as outbox,
     ):
         quotas = Quotas[Reply](QuotaBook(redis_of_quotas), time.time, process)
         file = SnapshotFile(settings.state / f"gateway-{name}.json")
@@ -110,12 +110,19 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         stop = _stop_on_signals()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
         async with asyncio.TaskGroup() as loops:
-            teller = AdmissionTeller(name, tally, outbox)
+            teller = AdmissionTeller(name, tally, lambda: Outbox(path, f"/gateways/{name}", redis))
             use = UseMeter(UseLog(redis, process), holder, tally)
-            runs = [follower.run, publisher.run, teller.run, streams.run, use.run, quotas.run]
+            runs = {
+                "follower": follower.run,
+                "demand": publisher.run,
+                "telling": teller.run,
+                "streams": streams.run,
+                "use": use.run,
+                "quotas": quotas.run,
+            }
             if tokens is not None:
-                runs.append(tokens.run)
-            tasks = [loops.create_task(run()) for run in runs]
+                runs["tokens"] = tokens.run
+            tasks = [loops.create_task(keep_running(*each)) for each in runs.items()]
             await server.serve(listener, stop)
             for task in tasks:
                 task.cancel()

@@ -116,13 +116,19 @@ class DemandPublisher:
         self.dropped = 0
 
     async def run(self) -> None:
-        """Measure and publish until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            reading = self._meter.tick(
-                self._holder.now_held.snapshot, at=time.time(), taken_s=time.monotonic()
-            )
-            try:
-                await self._redis.publish_reading(reading)
-            except Unavailable:
-                self.dropped += 1  # the follower tells that Redis is lost
+        """Measure and publish until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                await self._publish()
+        finally:
+            await self._publish()
+
+    async def _publish(self) -> None:
+        reading = self._meter.tick(
+            self._holder.now_held.snapshot, at=time.time(), taken_s=time.monotonic()
+        )
+        try:
+            await self._redis.publish_reading(reading)
+        except Unavailable:
+            self.dropped += 1  # the follower tells that Redis is lost

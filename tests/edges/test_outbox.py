@@ -233,3 +233,11 @@ async def test_a_damaged_file_gives_one_clear_line(tmp_path: Path, redis: Redis)
     (tmp_path / "gate.db").write_text("not a database\n" * 99)
     with pytest.raises(Broken, match=r"outbox .*gate.db: cannot be used \(file is not a database"):
         Outbox(tmp_path / "gate.db", SOURCE, redis)
+
+
+async def test_a_folder_that_cannot_be_made_gives_one_clear_line(
+    tmp_path: Path, redis: Redis
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(Broken, match=r"outbox .*gate.db: cannot be used \(.*state"):
+        Outbox(tmp_path / "state/gate.db", SOURCE, redis)

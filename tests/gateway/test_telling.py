@@ -31,7 +31,7 @@ class House:
     tally: Tally
 
     def __post_init__(self) -> None:
-        self.teller = AdmissionTeller("one", self.tally, self.outbox)
+        self.teller = AdmissionTeller("one", self.tally, lambda: self.outbox)
 
     def count(self, tier: str, code: Code, times: int, pool: str = "image") -> None:
         allowed = code is Code.ALLOWED

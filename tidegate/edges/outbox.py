@@ -54,8 +54,8 @@ class Outbox:
         self._turn = threading.Lock()
         self._sent: dict[int, _Sent] = {}
         self._is_away = False
-        path.parent.mkdir(parents=True, exist_ok=True)
         with self._mending():
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._file.executescript(_SCHEMA)
             self.source = self._name(source)
@@ -68,7 +68,7 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file; what waits is sent by whoever opens it next."""
-        with self._turn:
+        with self._turn, self._mending():
             self._file.close()
 
     async def tell(
@@ -190,7 +190,7 @@ class Outbox:
     def _mending(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             message = (
                 f"outbox {self._path}: cannot be used ({error}). Make room or mend the disk; a "
                 "file that is damaged beyond repair may be moved away, and events in it are lost."
