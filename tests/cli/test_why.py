@@ -1,8 +1,13 @@
 """What a person types of a user is what a service would have sent."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
+from tests.gateway.running import running_gateway
+from tests.tidegate.snapshots import snapshot
 from tidegate.cli.asking import read_attributes
 from tidegate.cli.main import app
 from tidegate.errors import PlanError
@@ -52,3 +57,16 @@ def test_a_mistake_is_one_clear_line(given: list[str]) -> None:
     assert line.startswith("attribute: got ")
     with pytest.raises(PlanError, match="attribute: got"):
         read_attributes(given)
+
+
+@pytest.mark.integration
+async def test_who_is_of_no_named_tier_is_of_the_lowest(tmp_path: Path) -> None:
+    saved = tmp_path / "state" / "gateway-one.json"
+    saved.parent.mkdir()
+    saved.write_text(snapshot().model_dump_json())
+    async with running_gateway(tmp_path, "redis://127.0.0.1:1/0", "--name", "one") as gateway:
+        environment = {"TIDEGATE_GATEWAY": gateway.url}
+        typed = ["why", "ada", "image"]
+        result = await asyncio.to_thread(CliRunner().invoke, app, typed, env=environment)
+    assert result.exit_code == 0, result.stderr
+    assert "tier: free" in result.stdout.splitlines()

@@ -124,7 +124,7 @@ def release(rollout: Rollout, role: Role, reason: Reason = "", by: By = "") -> N
 def why(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     feature: Annotated[str, typer.Argument(help="The feature.")],
-    tier: Annotated[str, typer.Option(help="The user's tier.")],
+    tier: Annotated[str, typer.Option(help="The user's tier; by default the lowest.")] = "",
     surface: Annotated[str, typer.Option(help="Where it is used.")] = "api",
     attribute: Annotated[
         list[str] | None,
@@ -138,7 +138,9 @@ def why(
     from tidegate.cli.asking import ask_why, read_attributes  # noqa: PLC0415
 
     async def ask() -> list[str]:
-        asked = {"user": user, "feature": feature, "tier": tier, "surface": surface}
+        asked = {"user": user, "feature": feature, "surface": surface}
+        if tier:
+            asked["tier"] = tier
         asked["attributes"] = json.dumps(read_attributes(attribute or ()))
         asked["asks"] = "signup" if signup else "use"
         return await ask_why(_settings().gateway, asked, _settings().api_key)
