@@ -105,7 +105,7 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         publisher = DemandPublisher(redis, holder, meter)
         streams = Streams(holder)
         health = HealthHandler(evaluator, follower, tally, publisher)
-        server = Server(build_app(evaluator, health, streams))
+        server = Server(build_app(evaluator, health, streams, identity))
         follower.start_from_disk()
         stop = _stop_on_signals()
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])

@@ -81,6 +81,7 @@ class Identity:
         self._bearers: dict[bytes, Caller] = {}
         """Good keys, by each header's value as it was sent: hashed once, a bounded memory."""
         self._tokens = tokens
+        self._has_sources = spec != CallersSpec()
         self._networks = () if spec.proxies is None else spec.proxies.addresses
         self._tier_header = b"" if spec.proxies is None else spec.proxies.header.encode()
         self._peers: dict[str, bool] = {}
@@ -122,6 +123,25 @@ class Identity:
         if caller.surfaces and surface not in caller.surfaces:
             raise _not_vouched(caller, "surface", caller.surfaces)
         return claimed
+
+    def require_server(self, request: Request) -> None:
+        """Raise NotBelieved unless a server asks whose key may name every tier everywhere.
+
+        Where no source of tiers is configured there are no keys to tell servers by, and whoever
+        reaches the gateway is one.
+        """
+        if not self._has_sources:
+            return
+        caller = self.caller_of(request)
+        if caller is _NOBODY:
+            detail = "this is for servers only. Show an API key that stands under apiKeys"
+            raise NotBelieved(401, "caller-unknown", detail)
+        if not caller.may_name_all:
+            detail = (
+                f"this is for servers whose key names no tiers or surfaces, got: {caller.name}. "
+                "Ask for a wider key"
+            )
+            raise NotBelieved(403, "tier-not-vouched", detail)
 
     def _tier_by_proxy(self, request: Request) -> str | None:
         written = [v for name, v in request.headers if name.lower() == self._tier_header]

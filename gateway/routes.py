@@ -1,18 +1,22 @@
 """Every endpoint of the gateway, in one list."""
 
 from gateway.admit import AdmitHandler
-from gateway.app import App, Below
+from gateway.app import App, Below, Handler
 from gateway.check import CHECK_PATH, CheckHandler
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
+from gateway.identity import Identity, NotBelieved
 from gateway.models import MODELS_PATH, ModelsHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
+from gateway.replies import Reply, Request, Stream
 from gateway.streams import EVENTS_PATH, Streams
 from gateway.waitlist import WaitlistHandler
 from gateway.why import WhyHandler
 
 
-def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> App:
+def build_app(
+    evaluator: Evaluator, health: HealthHandler, streams: Streams, identity: Identity
+) -> App:
     """Join the handlers into the application that is served."""
     admit, ofrep = AdmitHandler(evaluator), OfrepHandler(evaluator)
     models = ModelsHandler(evaluator)
@@ -22,8 +26,8 @@ def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> 
             (b"POST", b"/v1/sessions"): admit.begin_session,
             (b"POST", b"/v1/waitlist"): WaitlistHandler(evaluator),
             (b"GET", b"/v1/why"): WhyHandler(evaluator),
-            (b"GET", b"/v1/snapshot"): streams.snapshot,
-            (b"GET", b"/v1/snapshot/stream"): streams.follow,
+            (b"GET", b"/v1/snapshot"): _for_servers(identity, streams.snapshot),
+            (b"GET", b"/v1/snapshot/stream"): _for_servers(identity, streams.follow),
             (b"POST", FLAGS_PATH): ofrep.all,
             (b"GET", EVENTS_PATH): streams.refetch,
             (b"GET", MODELS_PATH): models.all,
@@ -37,3 +41,16 @@ def build_app(evaluator: Evaluator, health: HealthHandler, streams: Streams) -> 
             Below(b"*", CHECK_PATH, CheckHandler(evaluator)),
         ),
     )
+
+
+def _for_servers(identity: Identity, handler: Handler) -> Handler:
+    """Guard what holds invite lists and signed orders."""
+
+    def guarded(request: Request) -> Reply | Stream:
+        try:
+            identity.require_server(request)
+        except NotBelieved as refused:
+            return refused.reply
+        return handler(request)
+
+    return guarded

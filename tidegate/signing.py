@@ -97,6 +97,18 @@ def load_keyring(path: Path) -> Keyring:
     return Keyring(keys)
 
 
+def read_keyring(path: Path, *, next_step: str) -> Keyring:
+    """Read the keys that others sign with: as `load_keyring`, but none are made.
+
+    A new key made here would be known to nobody else. Raises PlanError, ended by `next_step`, when
+    there is no file.
+    """
+    if not path.exists():
+        message = f"{path}: got no such file, expected the keys that the gateways have. {next_step}"
+        raise PlanError(message, code="keys")
+    return load_keyring(path)
+
+
 def _read(document: _Document) -> tuple[Key, ...]:
     keys = tuple(
         Key(str(key["kid"]), base64.b64decode(key["secret"], validate=True))

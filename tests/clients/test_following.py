@@ -1,6 +1,7 @@
 """Following a gateway's stream, with a loop and from a thread, through whatever it does."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from embedded.ports import LOOPBACK
+from tests.gateway.asking import KEY
 from tests.gateway.running import RunningGateway, running_gateway
 from tests.real_redis import real_redis
 from tests.tidegate.snapshots import gate, intent, snapshot
-from tidegate.clients.client import Client, follow, follow_in_background
+from tidegate.clients.client import Background, Client, follow, follow_in_background
 from tidegate.edges.gateway_stream import StreamFollower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
+from tidegate.errors import PlanError
 from tidegate.holding import SnapshotHolder
+from tidegate.signing import load_keyring
 from tidegate.snapshot import Snapshot
 
 NOWHERE = f"http://{LOOPBACK}:1"
@@ -57,7 +61,7 @@ def may(client: Client) -> bool:
 async def test_a_gateways_stream_is_followed_and_outlived(tmp_path: Path) -> None:
     async with (
         publishing(tmp_path) as (redis, gateway),
-        follow(gateway.url, tmp_path / "a", ready_within_s=0.05) as client,
+        follow(gateway.url, tmp_path / "a", api_key=KEY, ready_within_s=0.05) as client,
     ):
         assert not client.is_ready
         await publish(redis, 1, is_open=True)
@@ -78,7 +82,7 @@ async def test_a_service_without_a_loop_follows_from_a_thread(tmp_path: Path) ->
         await publish(redis, 1, is_open=True)
 
         def serve() -> list[bool]:
-            with follow_in_background(gateway.url, tmp_path / "b") as client:
+            with follow_in_background(gateway.url, tmp_path / "b", api_key=KEY) as client:
                 return [may(client)]
 
         assert await asyncio.to_thread(serve) == [True]
@@ -91,6 +95,54 @@ def test_a_thread_that_hears_nothing_begins_in_time_and_closed(tmp_path: Path) -
         assert not client.is_ready
         assert not may(client)
     assert time.monotonic() - began < 4.0
+
+
+@pytest.mark.parametrize(
+    ("address", "keys", "said"),
+    [
+        ("127.0.0.1:8080", None, 'address: got "127.0.0.1:8080", expected the URL of a gateway'),
+        ("http://", None, 'address: got "http://", expected the URL'),
+        ("http://gateway:no", None, 'address: got "http://gateway:no", expected the URL'),
+        ("ftp://gateway", None, 'address: got "ftp://gateway", expected the URL'),
+        (NOWHERE, "mistyped.json", "mistyped.json: got no such file, expected the keys"),
+        ("redis://127.0.0.1:1/0", "mistyped.json", "mistyped.json: got no such file"),
+        ("redis://127.0.0.1:1/0", "broken.json", "broken.json: got no keys"),
+    ],
+)
+async def test_a_mistake_is_told_where_following_begins(
+    tmp_path: Path, address: str, keys: str | None, said: str
+) -> None:
+    (tmp_path / "broken.json").write_text('{"keys": 1}')
+    path = None if keys is None else tmp_path / keys
+    with pytest.raises(PlanError, match=re.escape(said)):
+        async with follow(address, tmp_path / "a", keys=path):
+            pass
+    with (
+        pytest.raises(PlanError, match=re.escape(said)),
+        follow_in_background(address, tmp_path / "b", keys=path),
+    ):
+        pass
+    assert not (tmp_path / "mistyped.json").exists()
+
+
+async def test_a_scheme_in_capitals_is_a_scheme(tmp_path: Path) -> None:
+    async with strange_gateway(event(published(5).model_dump_json())) as url:
+        address = url.replace("http://", "HTTP://")
+        async with follow(address, tmp_path) as client:
+            assert client.is_ready
+
+
+def test_what_never_began_can_be_stopped_and_begun_again(tmp_path: Path) -> None:
+    background = Background(NOWHERE, tmp_path, keys=tmp_path / "keys.json")
+    for _ in range(2):
+        with pytest.raises(PlanError):
+            background.start()
+        background.stop()
+    load_keyring(tmp_path / "keys.json")
+    for _ in range(2):
+        background.start()
+        background.stop()
+        background.stop()
 
 
 class Strange:
@@ -111,6 +163,15 @@ class Strange:
             return
         await reader.read()  # until the other side hangs up
         writer.close()
+
+
+@asynccontextmanager
+async def strange_gateway(*says: bytes) -> AsyncIterator[str]:
+    server = await asyncio.start_server(Strange(*says).serve, LOOPBACK, 0)
+    try:
+        yield f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 def event(text: str) -> bytes:

@@ -13,7 +13,7 @@ from openfeature.client import OpenFeatureClient
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
-from openfeature.exception import ErrorCode
+from openfeature.exception import ErrorCode, ProviderFatalError
 from openfeature.flag_evaluation import FlagEvaluationDetails, FlagValueType, Reason
 from openfeature.hook import Hook, HookContext, HookHints
 from openfeature.provider import ProviderStatus
@@ -232,3 +232,9 @@ async def test_it_answers_as_a_gateway_does_over_ofrep(tmp_path: Path) -> None:
                         )
 
         await asyncio.to_thread(compare)
+
+
+def test_a_wrong_address_is_fatal_and_told(tmp_path: Path) -> None:
+    with pytest.raises(ProviderFatalError, match=r'address: got "127\.0\.0\.1:8080", expected'):
+        using(TidegateProvider("127.0.0.1:8080", tmp_path))
+    assert api.get_client().get_provider_status() is ProviderStatus.FATAL

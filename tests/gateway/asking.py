@@ -78,6 +78,7 @@ class Asked:
     tally: Tally = field(default_factory=Tally)
     redis: Redis = field(default_factory=lambda: Redis(NOBODY))
     quotas: Quotas[Reply] | None = None
+    callers: CallersSpec = CALLERS
 
     def __post_init__(self) -> None:
         if self.held is not None:
@@ -86,13 +87,13 @@ class Asked:
         self.desk = shown.desk
         redis = self.redis
         quotas = self.quotas or quotas_alone(lambda: self.now)
-        identity = Identity(CALLERS)
+        identity = Identity(self.callers)
         evaluator = Evaluator(self.holder, self.tally, lambda: self.now, identity, shown, quotas)
         follower = Follower(redis, self.holder, SnapshotFile(Path("/nonexistent/gateway.json")))
         meter = DemandMeter("gateway", self.tally, self.desk, taken_s=0.0)
         publisher = DemandPublisher(redis, self.holder, meter)
         health = HealthHandler(evaluator, follower, self.tally, publisher)
-        self._app = build_app(evaluator, health, Streams(self.holder))
+        self.app = build_app(evaluator, health, Streams(self.holder), identity)
 
     async def get(self, path: str, query: str = "", *, method: str = "GET") -> Answer:
         return await self.ask(method, path, b"", query=query)
@@ -121,7 +122,7 @@ class Asked:
             (name.encode(), value.encode())
             for name, value in {**AS_A_SERVER, **(headers or {})}.items()
         ]
-        reply = self._app.answer(
+        reply = self.app.answer(
             Request(method.encode(), target.encode(errors="surrogatepass"), given, body)
         )
         if isinstance(reply, asyncio.Future):

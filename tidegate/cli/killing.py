@@ -15,9 +15,10 @@ from tidegate.kills import LONGEST_S, KillReader, lift, sign_order, succeed
 from tidegate.mistakes import nearest
 from tidegate.quantities import Instant, parse_duration
 from tidegate.settings import Settings
-from tidegate.signing import Keyring, load_keyring
+from tidegate.signing import Keyring, read_keyring
 from tidegate.snapshot import IntentPart, KillPart, kill_part
 
+_WHERE_KEYS_ARE: Final = "Set TIDEGATE_KEYS, or TIDEGATE_STATE, to where they are."
 _REASON_CHARACTERS: Final = 200
 _TRIES: Final = 5
 _TAKEN_WITHIN_S: Final = 3.0
@@ -45,7 +46,7 @@ async def kill_feature(settings: Settings, asked: Asked) -> list[str]:
     """
     now = time.time()
     order = _order(asked, now)
-    keys = _keys(settings)
+    keys = read_keyring(settings.keys_file, next_step=_WHERE_KEYS_ARE)
     async with Redis(settings.redis) as redis:
         _check_names((await redis.snapshot()).intent, asked)
         signed = await _publish(redis, keys, order, is_lift=asked.is_lift)
@@ -93,17 +94,6 @@ def _order(asked: Asked, now: float) -> KillPart:
         by=asked.by,
         reason=asked.reason,
     )
-
-
-def _keys(settings: Settings) -> Keyring:
-    # A new key made here would sign orders that no gateway believes.
-    if not settings.keys_file.exists():
-        message = (
-            f"{settings.keys_file}: got no such file, expected the keys that the gateways have. "
-            "Set TIDEGATE_KEYS, or TIDEGATE_STATE, to where they are."
-        )
-        raise PlanError(message, code="keys")
-    return load_keyring(settings.keys_file)
 
 
 def _check_names(intent: IntentPart | None, asked: Asked) -> None:

@@ -10,6 +10,7 @@ from openfeature.event import ProviderEventDetails
 from openfeature.exception import (
     FlagNotFoundError,
     InvalidContextError,
+    ProviderFatalError,
     ProviderNotReadyError,
     TargetingKeyMissingError,
     TypeMismatchError,
@@ -19,6 +20,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from tidegate.clients.client import READY_WITHIN_S, Background
+from tidegate.errors import PlanError
 from tidegate.rules.flags import flag_of
 from tidegate.rules.outcome import Asks, Question
 from tidegate.snapshot import Snapshot, changed_features, lowest_tier
@@ -40,12 +42,13 @@ class TidegateProvider(AbstractProvider):
         state: Path,
         *,
         keys: Path | None = None,
+        api_key: str | None = None,
         ready_within_s: float = READY_WITHIN_S,
         on_track: Track | None = None,
     ) -> None:
         """Follow `address` as `tidegate.clients.client.follow` does."""
         super().__init__()
-        self._background = Background(address, state, keys=keys, look=self._look)
+        self._background = Background(address, state, keys=keys, api_key=api_key, look=self._look)
         self._client = self._background.client
         self._ready_within_s = ready_within_s
         self._on_track = on_track
@@ -62,10 +65,14 @@ class TidegateProvider(AbstractProvider):
         """Begin to follow, and wait until a snapshot was heard, at most the time that was given.
 
         Raises ProviderNotReadyError when none was: it goes on in the background, tells READY when
-        one is heard, and until then flags have their defaults.
+        one is heard, and until then flags have their defaults. Raises ProviderFatalError for an
+        address or keys that are wrong, which no waiting mends.
         """
         del evaluation_context  # what is followed is the same for everybody
-        self._background.start()
+        try:
+            self._background.start()
+        except PlanError as error:
+            raise ProviderFatalError(str(error)) from error
         is_ready = self._background.until_ready(self._ready_within_s)
         with self._lock:
             self._is_initialized = True

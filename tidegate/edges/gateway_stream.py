@@ -33,14 +33,17 @@ class StreamFollower:
         holder: SnapshotHolder,
         file: SnapshotFile,
         *,
+        api_key: str | None = None,
         silent_s: float = _SILENT_S,
     ) -> None:
+        """Show `api_key` where there is one."""
         self._url = url.rstrip("/") + "/v1/snapshot/stream"
         self._holder = holder
         self._file = file
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_S, sock_read=silent_s
         )
+        self._shown = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._back_off_s = _BACK_OFF_FIRST_S
         self._is_heard: bool | None = None
 
@@ -50,7 +53,7 @@ class StreamFollower:
 
     async def run(self) -> None:
         """Follow until cancelled, through any loss."""
-        async with aiohttp.ClientSession(timeout=self._timeout) as http:
+        async with aiohttp.ClientSession(timeout=self._timeout, headers=self._shown) as http:
             while True:
                 try:
                     await self._follow(http)
@@ -61,6 +64,12 @@ class StreamFollower:
 
     async def _follow(self, http: aiohttp.ClientSession) -> None:
         async with http.get(self._url, allow_redirects=False) as answer:
+            if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise Unavailable(
+                    f"{self._url} answered {answer.status}: it wants an API key that may name "
+                    "every tier. Set TIDEGATE_API_KEY, or give api_key=",
+                    code="caller-unknown",
+                )
             if answer.status != HTTPStatus.OK:
                 raise Unavailable(f"{self._url} answered {answer.status}", code="gateway")
             async for event in _events(answer.content):
