@@ -21,7 +21,7 @@ from gateway.written import FOREVER, Written
 from tidegate.holding import Held
 from tidegate.rules.explain import rfc3339
 from tidegate.rules.outcome import Outcome, Question
-from tidegate.rules.refusals import retry_after_s
+from tidegate.rules.refusals import NOT_READY, NOT_READY_DETAIL, retry_after_s
 from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
 
@@ -101,8 +101,8 @@ def not_ready(user: str) -> Reply:
     """Say that nothing is known yet, which is neither a yes nor a no."""
     return problem(
         503,
-        "not-ready",
-        "this gateway has not heard a snapshot yet",
+        NOT_READY,
+        NOT_READY_DETAIL,
         None,
         retry_after(come_back_in_s(NOT_READY_RETRY_S, user, 0)),
     )

@@ -26,6 +26,7 @@ from gateway.written import Written
 from tidegate.holding import Held
 from tidegate.rules.flags import Flag, flag_of, reason_holds_until
 from tidegate.rules.outcome import Asks, Outcome, Question
+from tidegate.rules.refusals import NOT_READY_DETAIL
 from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
 
@@ -233,8 +234,6 @@ def _not_believed(refused: NotBelieved, key: Mapping[str, str]) -> Reply:
     return refused.reply
 
 
-def _not_ready(
-    key: Mapping[str, str], details: str = "this gateway has not heard a snapshot yet"
-) -> Reply:
+def _not_ready(key: Mapping[str, str], details: str = NOT_READY_DETAIL) -> Reply:
     body = {**key, "errorCode": "PROVIDER_NOT_READY", "errorDetails": details}
     return json_reply(503, body, retry_after(come_back_in_s(NOT_READY_RETRY_S, "", 0)))

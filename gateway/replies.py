@@ -160,7 +160,7 @@ TITLES: Final[Mapping[str, str]] = {
     "ticket-expired": "The time to come is over",
     "waitlist-unavailable": "No numbers are given out now",
     "model-unknown": "No such model",
-    "not-ready": "No snapshot has been heard of yet",
+    refusals.NOT_READY: refusals.NOT_READY_TITLE,
     "too-many-streams": "Too many streams are open",
     "broken": "A defect of this gateway's",
 }

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.replies import Reply, Request, Stream, encode, problem, retry_after
 from tidegate.holding import SnapshotHolder
+from tidegate.rules.refusals import NOT_READY, NOT_READY_DETAIL
 from tidegate.snapshot import Snapshot, changed_features
 
 EVENTS_PATH: Final = b"/ofrep/v1/events"
@@ -56,7 +57,7 @@ class Streams:
         """Return the snapshot that is held."""
         held = self._holder.now_held
         if not held.is_ready:
-            return problem(503, "not-ready", "this gateway has not heard a snapshot yet")
+            return problem(503, NOT_READY, NOT_READY_DETAIL)
         json = (b"content-type", b"application/json")
         return Reply(200, held.snapshot.model_dump_json().encode(), (json,))
 

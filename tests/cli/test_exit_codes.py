@@ -11,6 +11,7 @@ from embedded.ports import LOOPBACK, free_ports
 from tidegate.cli.asking import ask_why
 from tidegate.cli.main import app
 from tidegate.errors import PlanError, Unavailable
+from tidegate.rules.refusals import NOT_READY_DETAIL
 from tidegate.settings import variable
 
 ASKED = {"user": "u1", "feature": "image", "tier": "pro", "surface": "api"}
@@ -93,9 +94,9 @@ async def test_a_question_that_a_gateway_calls_malformed_is_its_writer_s_to_mend
 
 
 async def test_a_gateway_that_is_not_ready_is_asked_again_later() -> None:
-    told = {"detail": "this gateway has not heard a snapshot yet"}
+    told = {"detail": NOT_READY_DETAIL}
     async with answering(lambda: web.json_response(told, status=503)) as url:
-        with pytest.raises(Unavailable, match=r"^gateway: this gateway has not heard"):
+        with pytest.raises(Unavailable, match=f"^gateway: {NOT_READY_DETAIL}$"):
             await ask_why(url, ASKED)
 
 

@@ -115,6 +115,7 @@ async def test_nothing_heard_is_neither_yes_nor_no() -> None:
     answer = await get(starlette(), None)
     assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
     assert answer.headers["retry-after"] == "2"
+    assert answer.json() == (await Asked().admit()).json
 
 
 async def test_a_model_that_goes_is_told_of_in_headers_of_both_answers() -> None:

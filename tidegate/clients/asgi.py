@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from tidegate.clients.client import Client
 from tidegate.rules.outcome import Outcome, Question
-from tidegate.rules.refusals import PROBLEM_BASE, problem_of, retry_after_s
+from tidegate.rules.refusals import (
+    NOT_READY,
+    NOT_READY_DETAIL,
+    NOT_READY_TITLE,
+    PROBLEM_BASE,
+    problem_of,
+    retry_after_s,
+)
 from tidegate.rules.retirement import headers_of_feature
 
 Scope = MutableMapping[str, Any]
@@ -75,11 +82,11 @@ def _refusal(outcome: Outcome, question: Question, now: float) -> tuple[dict[str
 
 def _not_ready() -> tuple[dict[str, object], Headers]:
     document: dict[str, object] = {
-        "type": PROBLEM_BASE + "not-ready",
-        "title": "No snapshot has been heard of yet",
+        "type": PROBLEM_BASE + NOT_READY,
+        "title": NOT_READY_TITLE,
         "status": 503,
-        "detail": "this service has not heard yet who may use what",
-        "code": "not-ready",
+        "detail": NOT_READY_DETAIL,
+        "code": NOT_READY,
     }
     return document, [(b"retry-after", str(_NOT_READY_RETRY_S).encode())]
 

@@ -23,6 +23,7 @@ from tidegate.clients.client import READY_WITHIN_S, Background
 from tidegate.errors import PlanError
 from tidegate.rules.flags import flag_of
 from tidegate.rules.outcome import Asks, Question
+from tidegate.rules.refusals import NOT_READY_DETAIL
 from tidegate.snapshot import Snapshot, changed_features, lowest_tier
 
 Track = Callable[[str, EvaluationContext | None, TrackingEventDetails | None], None]
@@ -160,7 +161,7 @@ class TidegateProvider(AbstractProvider):
     def _require(self, flag_key: str) -> None:
         intent = self._client.held.snapshot.intent
         if intent is None:
-            raise ProviderNotReadyError("no snapshot was heard yet")
+            raise ProviderNotReadyError(NOT_READY_DETAIL)
         if flag_key not in intent.features:
             raise FlagNotFoundError(f'no feature "{flag_key}" is published')
 

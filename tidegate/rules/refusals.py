@@ -12,6 +12,11 @@ from tidegate.snapshot import DateRange
 
 PROBLEM_BASE: Final = "https://tidegate.dev/problems/"
 
+NOT_READY: Final = "not-ready"
+"""The code while nothing was heard, which is neither a yes nor a no."""
+NOT_READY_TITLE: Final = "No snapshot has been heard of yet"
+NOT_READY_DETAIL: Final = "no snapshot was heard yet, so nothing is known of who may use what"
+
 STATUS: Final[Mapping[Code, int]] = {
     Code.ALLOWED: 200,
     # 429 and not 503: GPUs are contended and this tier is rationed, while the service is well. A
