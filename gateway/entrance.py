@@ -20,11 +20,15 @@ class Entrance:
         self, request: Request, question: Question, held: Held, outcome: Outcome, now: float
     ) -> Outcome:
         """Return what an outcome of the gate becomes with what was shown."""
-        if outcome.code is Code.GATE_SHED and self._passes.shown(request, question, now):
+        if outcome.code is Code.GATE_SHED and self.is_passed(request, question, now):
             return held.decider.answer(question, now, is_passed=True)
         if self.tickets.called(request, question, held.snapshot, now):
             return held.decider.answer(question, now, is_called=True)
         return outcome
+
+    def is_passed(self, request: Request, question: Question, now: float) -> bool:
+        """Say whether a pass was shown that is good for this question."""
+        return self._passes.shown(request, question, now) is not None
 
     def begin_session(self, request: Request, question: Question, now: float) -> Pass:
         """Sign a pass for somebody who was just admitted, going on with the session shown."""

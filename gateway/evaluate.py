@@ -94,3 +94,7 @@ class Evaluator:
         if question.asks is Asks.USE:
             self.entrance.note_arrival(request, question, held, now)
         return self.entrance.begin_session(request, question, now)
+
+    def is_passed(self, request: Request, question: Question, now: float) -> bool:
+        """Say whether a pass was shown that is good for this question."""
+        return self.entrance.is_passed(request, question, now)

@@ -32,7 +32,8 @@ class WhyHandler:
         except NotBelieved as refused:
             return refused.reply
         now = self._evaluator.now()
-        explanation = explain(held.snapshot, held.decider, question, now)
+        is_passed = self._evaluator.is_passed(request, question, now)
+        explanation = explain(held.snapshot, held.decider, question, now, is_passed=is_passed)
         return json_reply(200, _as_json(explanation, question, now))
 
 

@@ -110,13 +110,14 @@ async def test_the_applications_example_refuses_and_lets_through(
             while status != 200:
                 assert process.returncode is None, (tmp_path / "app.log").read_text()
                 try:
-                    async with http.post(url, headers={"X-User": "ada", "X-Tier": "pro"}) as answer:
+                    async with http.post(url, cookies={"session": "s-1"}) as answer:
                         status = answer.status
                 except aiohttp.ClientError:
                     await asyncio.sleep(0.05)
-            async with http.post(url, headers={"X-User": "ada", "X-Tier": "free"}) as answer:
-                assert answer.status == 429
-                assert (await answer.json(content_type=None))["code"] == "gate-shed"
+            for claims in ({"Cookie": "session=s-2"}, {"X-User": "ada", "X-Tier": "pro"}):
+                async with http.post(url, headers=claims) as answer:
+                    assert answer.status == 429
+                    assert (await answer.json(content_type=None))["code"] == "gate-shed"
     finally:
         if process.returncode is None:
             process.terminate()

@@ -95,8 +95,15 @@ class Asked:
         health = HealthHandler(evaluator, follower, self.tally, publisher)
         self.app = build_app(evaluator, health, Streams(self.holder), identity)
 
-    async def get(self, path: str, query: str = "", *, method: str = "GET") -> Answer:
-        return await self.ask(method, path, b"", query=query)
+    async def get(
+        self,
+        path: str,
+        query: str = "",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        return await self.ask(method, path, b"", query=query, headers=headers)
 
     async def post(
         self, path: str, document: object, headers: Mapping[str, str] | None = None

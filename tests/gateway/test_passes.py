@@ -55,6 +55,20 @@ async def test_all_flags_are_told_as_a_session_has_them() -> None:
         assert [flag["value"] for flag in flags] == [False, True]
 
 
+async def test_an_explanation_is_of_the_session_that_shows_its_pass() -> None:
+    asked = Asked(OPEN)
+    token = (await begin(asked)).json["pass"]
+    narrow(asked)
+    query = "feature=image&user={}&tier=free"
+    codes = [
+        (await asked.get("/v1/why", query.format(user), headers=shown)).json["code"]
+        for user, shown in (("ada", {}), ("ada", {"Tidegate-Pass": token}))
+    ]
+    assert codes == ["gate-shed", "allowed"]
+    other = await asked.get("/v1/why", query.format("ben"), headers={"Tidegate-Pass": token})
+    assert other.json["code"] == "gate-shed"
+
+
 async def test_a_refused_session_is_given_no_pass() -> None:
     answer = await begin(Asked(SHUT))
     assert (answer.status, answer.json["code"]) == (429, "gate-shed")

@@ -70,12 +70,19 @@ def shares_of(decider: Decider, question: Question, now: float) -> Shares | None
     return Shares(rule.exposed_below / FULL, ceiling / FULL, gate_expired=expired)
 
 
-def explain(snapshot: Snapshot, decider: Decider, question: Question, now: float) -> Explanation:
+def explain(
+    snapshot: Snapshot,
+    decider: Decider,
+    question: Question,
+    now: float,
+    *,
+    is_passed: bool = False,
+) -> Explanation:
     """Answer a question with all its inputs; `decider` is compiled from `snapshot`.
 
-    `now` is in seconds since the epoch.
+    `now` is in seconds since the epoch; `is_passed` says that a session pass was shown.
     """
-    outcome = decider.answer(question, now)
+    outcome = decider.answer(question, now, is_passed=is_passed)
     shares = shares_of(decider, question, now)
     pool = outcome.pool
     shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
