@@ -1,6 +1,7 @@
 """The chart renders, and asks for nothing that the processes it starts do not know."""
 
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from embedded.temporal import SEARCH_ATTRIBUTES
 from tests.gateway.asking import Asked
 from tests.house.checkout import ROOT
 from tidegate.settings import Settings, variable
+from tidegate.signing import load_keyring
 
 CHART: Final = ROOT / "charts/tidegate"
 Document = Mapping[str, Any]
@@ -23,6 +25,8 @@ LEAST: Final = {"temporal": {"address": "temporal:7233"}, "redis": {"url": "redi
 SECRET: Final = {
     "temporal": {"address": "temporal:7233", "ui": "https://temporal.example"},
     "redis": {"secret": {"name": "redis-login"}},
+    "callers": {"secret": {"name": "who-vouches"}},
+    "keys": {"secret": {"name": "signing", "key": "all.json"}},
     "gateway": {"replicas": 5},
     "console": {"enabled": False},
     "record": {"size": "20Gi", "storageClass": "fast"},
@@ -98,6 +102,54 @@ def test_a_password_is_in_a_secret_and_nowhere_else() -> None:
     for each in containers(documents):
         (entry,) = each["env"]
         assert entry["valueFrom"]["secretKeyRef"] == {"name": "redis-login", "key": "url"}
+
+
+def files_of(part: str, documents: list[Document]) -> dict[str, str]:
+    """Return where a part of the release has files of which Secrets."""
+    pod = dict(pods(documents))[f"launch-tidegate-{part}"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    return {
+        f"{mounts[volume['name']]}/{item['path']}": volume["secret"]["secretName"]
+        for volume in pod["volumes"]
+        if "secret" in volume
+        for item in volume["secret"]["items"]
+    }
+
+
+def test_who_vouches_and_what_signs_is_where_the_settings_say() -> None:
+    settings = Settings.from_environment(settings_of(SECRET))
+    callers, keys = {str(settings.callers): "who-vouches"}, {str(settings.keys_file): "signing"}
+    documents = objects(SECRET)
+    assert files_of("gateway", documents) == {**callers, **keys}
+    for part in ("publisher", "worker"):
+        assert files_of(part, documents) == keys
+    for part in ("recorder", "gate"):
+        assert files_of(part, documents) == {}
+
+
+def test_without_keys_whoever_needs_some_can_make_its_own() -> None:
+    settings = Settings.from_environment(settings_of(LEAST))
+    assert settings.callers is None
+    documents = objects(LEAST)
+    for part in ("gateway", "publisher"):
+        assert files_of(part, documents) == {}
+        pod = dict(pods(documents))[f"launch-tidegate-{part}"]
+        mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert str(settings.keys_file.parent) in mounted
+
+
+@pytest.mark.parametrize("values", [LEAST, SECRET])
+def test_the_notes_say_what_is_lacking_while_it_is(values: Mapping[str, Any]) -> None:
+    notes = render(values)["tidegate/templates/NOTES.txt"]
+    for setting in ("callers.secret.name", "keys.secret.name"):
+        assert (f"--set {setting}" in notes) is (values is LEAST)
+
+
+def test_the_keys_that_the_notes_make_are_keys(tmp_path: Path) -> None:
+    notes = render(LEAST)["tidegate/templates/NOTES.txt"]
+    (command,) = re.findall(r"^ *(printf .+)$", notes, re.MULTILINE)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    load_keyring(tmp_path / "keys.json").sign("pass", {})
 
 
 @GIVEN
@@ -227,6 +279,8 @@ def test_the_notes_register_every_search_attribute() -> None:
         ({**LEAST, "gate": {"replicas": 2}}, "/gate"),
         ({**LEAST, "gateway": {"replicas": 0}}, "/gateway/replicas"),
         ({**LEAST, "capacity": {}}, "capacity"),
+        ({**LEAST, "callers": {"secret": {"key": "a/b"}}}, "/callers/secret/key"),
+        ({**LEAST, "gateway": {"front": {"image": "a", "proxies": ["a proxy"]}}}, "/proxies/0"),
         ({**LEAST, "record": {"size": "much"}}, "/record/size"),
     ],
 )

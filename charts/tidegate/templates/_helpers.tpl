@@ -58,6 +58,19 @@ env:
 {{- end }}
 {{- end -}}
 
+{{- /* Where the file of a Secret is mounted, and its volume; given a dict of file and secret. */ -}}
+{{- define "tidegate.secretMount" -}}
+- {name: {{ .file }}, mountPath: /etc/tidegate/{{ .file }}, readOnly: true}
+{{- end -}}
+
+{{- define "tidegate.secretVolume" -}}
+- name: {{ .file }}
+  secret:
+    secretName: {{ .secret.name }}
+    defaultMode: 0440
+    items: [{key: {{ .secret.key }}, path: {{ .secret.key }}}]
+{{- end -}}
+
 {{- define "tidegate.rights" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
