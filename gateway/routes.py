@@ -8,7 +8,7 @@ from gateway.health import HealthHandler
 from gateway.identity import Identity, NotBelieved
 from gateway.models import MODELS_PATH, ModelsHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
-from gateway.replies import Reply, Request, Stream
+from gateway.replies import Answer, Request, Stream
 from gateway.streams import EVENTS_PATH, Streams
 from gateway.waitlist import WaitlistHandler
 from gateway.why import WhyHandler
@@ -46,7 +46,7 @@ def build_app(
 def _for_servers(identity: Identity, handler: Handler) -> Handler:
     """Guard what holds invite lists and signed orders."""
 
-    def guarded(request: Request) -> Reply | Stream:
+    def guarded(request: Request) -> Answer | Stream:
         try:
             identity.require_server(request)
         except NotBelieved as refused:

@@ -35,7 +35,9 @@ def answered(
 ) -> Reply | Stream:
     headers = [(name.encode(), value.encode()) for name, value in (shown or {}).items()]
     request = Request(b"GET", path.encode(), headers, b"", peer)
-    return Asked(snapshot(), callers=spec).app.answer(request)
+    answer = Asked(snapshot(), callers=spec).app.answer(request)
+    assert isinstance(answer, Reply | Stream), "a snapshot waits for nothing"
+    return answer
 
 
 def refused(answer: Reply | Stream) -> int:
