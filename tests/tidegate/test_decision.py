@@ -21,8 +21,8 @@ from tests.tidegate.snapshots import (
     tier_policies,
     users,
 )
-from tidegate.rules.decision import SHED_ROTATION_S, Decider, shed_salt
-from tidegate.rules.exposure import place, threshold
+from tidegate.rules.decision import Decider
+from tidegate.rules.exposure import SHED_ROTATION_S, place, shed_place, threshold
 from tidegate.rules.gate import derive_ceilings
 from tidegate.rules.outcome import Code, Outcome
 from tidegate.snapshot import Snapshot
@@ -122,9 +122,8 @@ def test_an_expired_gate_lets_in_the_smaller_of_last_state_and_safe_share() -> N
     later = NOW + 120.0
     for ceiling, safe, left in [(1.0, 0.3, 0.3), (0.2, 0.3, 0.2)]:
         shut = snapshot(intent(), gate({"free": ceiling}, safe_share=safe))
-        salt = shed_salt("image", later)
         let_in = {f"user-{n}" for n in range(500)}
-        let_in = {user for user in let_in if place(salt, user) < threshold(left)}
+        let_in = {user for user in let_in if shed_place("image", user, later) < threshold(left)}
         assert users_let_in(shut, now=later) == let_in
 
 
@@ -248,24 +247,43 @@ def test_who_is_shed_stays_the_same_within_an_hour(ceiling: float, hour: int) ->
 def test_who_is_shed_changes_with_the_hour() -> None:
     shut = snapshot(intent(), gate({"free": 0.5}, expires_at=NOW + 1e6))
     now, next_hour = users_let_in(shut), users_let_in(shut, now=NOW + SHED_ROTATION_S)
-    assert now != next_hour
     assert 0.15 < len(now & next_hour) / 500 < 0.35
 
 
-def test_refusals_of_a_day_are_spread_evenly_over_a_tier() -> None:
+ALL_DAY = range(24)
+ONE_HOUR_OF_EACH_DAY = range(0, 24 * 28, 24)
+
+
+@pytest.mark.parametrize("ceiling", [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85])
+@pytest.mark.parametrize("hours", [ALL_DAY, ONE_HOUR_OF_EACH_DAY])
+def test_refusals_are_spread_evenly_over_a_tier(ceiling: float, hours: range) -> None:
     """By Jain's index: 1 where all are refused equally often, 1/n where one alone is."""
-    decider = Decider(snapshot(intent(), gate({"free": 0.5}, expires_at=NOW + 1e6)))
+    decider = Decider(snapshot(intent(), gate({"free": ceiling}, expires_at=NOW + 1e7)))
+    at = [NOW + hour * SHED_ROTATION_S for hour in hours]
     refused = [
-        sum(
-            not decider.decide(
-                "image", f"user-{n}", "free", "api", NOW + hour * SHED_ROTATION_S
-            ).allowed
-            for hour in range(24)
-        )
-        for n in range(2_000)
+        sum(not decider.decide("image", f"user-{n}", "free", "api", now).allowed for now in at)
+        for n in range(1_000)
     ]
     jain = sum(refused) ** 2 / (len(refused) * sum(count**2 for count in refused))
     assert jain >= 0.95
+
+
+def test_who_is_shed_from_one_pool_says_nothing_of_another_pool_or_a_feature() -> None:
+    users = [f"user-{n}" for n in range(5_000)]
+    of_pool, of_other = (
+        {user for user in users if shed_place(pool, user, NOW) < threshold(0.5)}
+        for pool in ("image", "chat")
+    )
+    of_feature = {user for user in users if place("image", user) < threshold(0.5)}
+    for other in (of_other, of_feature):
+        assert len(of_pool & other) / len(users) == pytest.approx(0.25, abs=0.03)
+
+
+@given(users, st.integers(0, 1_000_000))
+def test_each_user_has_their_turn_outside_and_inside_within_a_day(user: str, hour: int) -> None:
+    places = [shed_place("image", user, (hour + n) * SHED_ROTATION_S) for n in range(24)]
+    assert min(places) < threshold(0.1)
+    assert max(places) >= threshold(0.9)
 
 
 def test_pools_and_tiers_that_the_catalogue_lacks_do_not_stop_the_others() -> None:

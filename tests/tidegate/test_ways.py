@@ -24,9 +24,9 @@ from tests.tidegate.snapshots import (
     users,
 )
 from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, VersionRange
-from tidegate.rules.decision import SHED_ROTATION_S, Decider
+from tidegate.rules.decision import Decider
 from tidegate.rules.explain import Explanation, explain
-from tidegate.rules.exposure import FULL, place
+from tidegate.rules.exposure import FULL, SHED_ROTATION_S, place
 from tidegate.rules.fitting import fit
 from tidegate.rules.outcome import Asks, Code, Question
 from tidegate.snapshot import (

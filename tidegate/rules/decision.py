@@ -1,17 +1,12 @@
 """May this user use this now? One look-up and one hash a request, whatever the snapshot holds."""
 
-from typing import Final
-
 from xxhash import xxh3_64_intdigest
 
 from tidegate.rules.audience import cohorts_of
-from tidegate.rules.exposure import FULL, as_bytes, place
+from tidegate.rules.exposure import FULL, as_bytes, shed_place
 from tidegate.rules.outcome import NOTHING_SAID, Asks, Attributes, Code, Outcome, Question
 from tidegate.rules.tables import Conditions, Entry, Rule, compile_rule
 from tidegate.snapshot import Snapshot
-
-SHED_ROTATION_S: Final = 3600.0
-"""Who is shed inside a tier changes hourly, so that it is not always the same users."""
 
 
 class Decider:
@@ -66,7 +61,7 @@ class Decider:
             return rule.not_exposed
         expired = now > rule.gate_expires_at
         ceiling = rule.ceiling_after_expiry_below if expired else rule.ceiling_below
-        if ceiling < FULL and place(shed_salt(rule.pool, now), user) >= ceiling:
+        if ceiling < FULL and shed_place(rule.pool, user, now) >= ceiling:
             return rule.shed_after_expiry if expired else rule.shed
         return rule.allowed
 
@@ -168,8 +163,3 @@ def _is_let_in_again(entry: Entry, asked: Question) -> bool:
     if not cohorts_of(asked.attributes).isdisjoint(entry.signups.cohorts):
         return True
     return xxh3_64_intdigest(entry.salt + as_bytes(asked.user)) < entry.reopened_below
-
-
-def shed_salt(pool: str, now: float) -> str:
-    """Return the salt that orders a pool's users for shedding in the current hour."""
-    return f"{pool}@{int(now // SHED_ROTATION_S)}"

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tidegate.rules.decision import Decider, shed_salt
+from tidegate.rules import exposure
+from tidegate.rules.decision import Decider
 from tidegate.rules.exposure import FULL, place
 from tidegate.rules.outcome import Asks, Code, Outcome, Question
 from tidegate.rules.remedies import Case, Change, Kind
@@ -85,7 +86,7 @@ def explain(
     outcome = decider.answer(question, now, is_passed=is_passed)
     shares = shares_of(decider, question, now)
     pool = outcome.pool
-    shed_place = None if pool is None else place(shed_salt(pool, now), question.user) / FULL
+    shed_place = None if pool is None else exposure.shed_place(pool, question.user, now) / FULL
     intent = snapshot.intent
     quotas = _quotas_of(decider, question)
     ways = () if outcome.allowed else ways_to_yes(Case(decider, question, now))

@@ -7,8 +7,8 @@ from enum import IntEnum
 from typing import Final
 
 from tidegate.quantities import format_share
-from tidegate.rules.decision import SHED_ROTATION_S, Decider, shed_salt
-from tidegate.rules.exposure import FULL, place
+from tidegate.rules.decision import Decider
+from tidegate.rules.exposure import FULL, SHED_ROTATION_S, place, shed_place
 from tidegate.rules.fitting import Fit, fit, in_cohort
 from tidegate.rules.outcome import Code, Outcome, Question
 from tidegate.rules.tables import Rule, signups_salt
@@ -276,7 +276,7 @@ def _wider_gate(outcome: Outcome, case: Case) -> Iterator[Remedy]:
     pool, question = case.feature.pool, case.question
     rule = case.decider.rule(question.feature, question.tier, question.surface)
     ceiling = 0 if isinstance(rule, Outcome) else _ceiling_below(rule, case.at)
-    needed = place(shed_salt(pool, case.at), question.user) / FULL
+    needed = shed_place(pool, question.user, case.at) / FULL
     reach, enough = _more_than(needed, outcome.tier)
     words = f"when the gate of pool {pool} lets in {reach} ({format_share(ceiling / FULL)} now)"
     gate = case.snapshot.gates.get(pool)
