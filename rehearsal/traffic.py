@@ -65,10 +65,11 @@ def shares(decider: Decider, feature: str, tier: str, now: float) -> Shares:
     if described is None:
         return NOBODY
     rule = decider.rule(feature, tier, described.surfaces[0])
-    if isinstance(rule, Outcome) or any(c.start <= now < c.end for c in rule.closures):
+    if isinstance(rule, Outcome):
         return NOBODY
-    expired = now > rule.gate_expires_at
-    ceiling = (rule.ceiling_after_expiry_below if expired else rule.ceiling_below) / FULL
+    if any(start <= now < end for start, end in decider.closed_between(rule)):
+        return NOBODY
+    ceiling = decider.ceiling_below(rule, now) / FULL
     exposed = rule.exposed_below / FULL
     return Shares(
         admitted=exposed * ceiling,

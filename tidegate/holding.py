@@ -69,7 +69,7 @@ class SnapshotHolder:
         return over
 
     def _hold(self, snapshot: Snapshot) -> None:
-        self.now_held = Held(snapshot, Decider(snapshot))
+        self.now_held = Held(snapshot, Decider(snapshot, self.now_held.decider))
         for listener in self._listeners:
             listener(self.now_held)
 

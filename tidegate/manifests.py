@@ -18,6 +18,7 @@ from tidegate.references import (
     circular_successors,
     dangling_names,
     overlapping_layers,
+    repeated_requirements,
     shared_aliases,
     shared_ranks,
     strange_brownouts,
@@ -178,6 +179,7 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
     fits = [
         *shared_ranks(declared.tiers),
         *circular_requirements(declared.features),
+        *repeated_requirements(declared.features),
         *overlapping_layers(declared.features),
         *circular_successors(declared.models),
         *shared_aliases(declared.models),

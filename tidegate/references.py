@@ -77,6 +77,17 @@ def circular_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
             )
 
 
+def repeated_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
+    """Say which features name what they require more than once."""
+    for name, feature in features.items():
+        for required in dict.fromkeys(feature.requires):
+            if (times := feature.requires.count(required)) > 1:
+                yield (
+                    f'Feature "{name}": spec.requires: got "{required}" {times} times, expected '
+                    "each feature once. Drop the others."
+                )
+
+
 def circular_successors(models: Mapping[str, ModelSpec]) -> Iterator[str]:
     """Say which models are to be replaced by themselves, by however many steps."""
     steps = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -264,11 +264,46 @@ def lowest_tier(intent: IntentPart | None) -> str:
     return max(by_rank, default=(0, True, ""))[2]
 
 
+STAMPS: Final = frozenset({"version", "issued_at", "expires_at"})
+"""The fields of a part that change when it is renewed as it was."""
+
+
+def is_same_intent(one: IntentPart | None, other: IntentPart | None) -> bool:
+    """Say whether two intents say the same, apart from when."""
+    if one is None or other is None:
+        return one is other
+    # What was taken over as it was is the same object, which is all that is looked at then.
+    return all(
+        getattr(one, name) is getattr(other, name) or getattr(one, name) == getattr(other, name)
+        for name in IntentPart.model_fields
+        if name not in STAMPS
+    )
+
+
+def moved_gates(before: Snapshot, after: Snapshot) -> frozenset[str] | None:
+    """Name the pools whose gates say something else; None where more than gates does."""
+    if before.kills != after.kills or not is_same_intent(before.intent, after.intent):
+        return None
+    return frozenset(
+        pool
+        for pool in {*before.gates, *after.gates}
+        if not _is_same_gate(before.gates.get(pool), after.gates.get(pool))
+    )
+
+
+def _is_same_gate(one: GatePart | None, other: GatePart | None) -> bool:
+    if one is other or one is None or other is None:
+        return one is other
+    return all(value == getattr(other, name) for name, value in one if name not in STAMPS)
+
+
 def changed_features(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     """Name the features whose answers may have changed between two snapshots, sorted.
 
     A gate's part is renewed each second, mostly unmoved, and renewing changes no answer.
     """
+    if moved_gates(before, after) == frozenset():
+        return ()
     then, now = _decided_by(before), _decided_by(after)
     return tuple(sorted(name for name in {*then, *now} if then.get(name) != now.get(name)))
 
@@ -292,7 +327,7 @@ def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
             snapshot.kills.get(name),
             lines.get(name),
             # What it requires may require others in turn.
-            intent.features if feature.requires else None,
+            (intent.features, snapshot.kills) if feature.requires else None,
         )
         for name, feature in intent.features.items()
     }

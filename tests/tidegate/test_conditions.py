@@ -95,6 +95,46 @@ def test_an_unknown_prerequisite_and_a_circle_let_nobody_in() -> None:
     assert decide(circle).code is Code.PREREQUISITE
 
 
+def test_a_chain_of_prerequisites_may_be_as_long_as_it_likes() -> None:
+    chain = {f"f{n}": feature(requires=(f"f{n + 1}",)) for n in range(1_500)}
+    closed = {**chain, "f1500": feature(exposure={})}
+    open_to_all = {**chain, "f1500": feature()}
+    asked = Question("f0", "ada", "free", "api")
+    assert Decider(held(**closed)).answer(asked, NOW).code is Code.PREREQUISITE
+    assert Decider(held(**open_to_all)).answer(asked, NOW).allowed
+
+
+def test_what_several_features_require_is_asked_once() -> None:
+    """Asked once for each way that leads there, this would take until tomorrow."""
+    doubled = {f"f{n}": feature(requires=(f"f{n + 1}", f"g{n + 1}")) for n in range(60)}
+    beside = {f"g{n}": feature(requires=(f"f{n + 1}", f"g{n + 1}")) for n in range(60)}
+    known = held(**doubled, **beside, f60=feature(), g60=feature())
+    assert Decider(known).answer(Question("f0", "ada", "free", "api"), NOW).allowed
+
+
+def test_an_order_to_close_a_prerequisite_closes_what_requires_it_until_it_ends() -> None:
+    features = {
+        "image": feature(requires=("chat",)),
+        "chat": feature(requires=("base",)),
+        "base": feature(),
+    }
+    kill = KillPart(
+        feature="base",
+        version=12,
+        issued_at=NOW,
+        expires_at=NOW + 60.0,
+        tiers=("free",),
+        by="ops",
+        reason="a leak",
+    )
+    closed = Decider(snapshot(intent(features)).model_copy(update={"kills": {"base": kill}}))
+    outcome = closed.decide("image", "ada", "free", "api", NOW)
+    assert (outcome.code, outcome.until) == (Code.KILLED, NOW + 60.0)
+    assert outcome.reason == "base, which image requires, was closed by ops: a leak"
+    assert closed.decide("image", "ada", "free", "api", NOW + 60.0).allowed
+    assert closed.decide("image", "ada", "pro", "api", NOW).allowed
+
+
 def test_a_shut_gate_of_the_prerequisite_does_not_shut_this_feature() -> None:
     chat = feature(pool="chat")
     known = snapshot(intent({"image": feature(requires=("chat",)), "chat": chat}))
@@ -116,6 +156,16 @@ def test_parts_of_a_layer_exclude_one_another() -> None:
     assert of_image | of_chat == set(USERS)
     outside = (set(USERS) - of_image).pop()
     assert decide(halves, outside).code is Code.LAYER_EXCLUDED
+
+
+def test_an_invitation_stands_above_the_layer() -> None:
+    """Somebody said so by name, and may say so of two features of one layer."""
+    halves = held(
+        image=feature(invited=("ada",), layer=LayerSlice(name="labs", start=0.0, end=0.5)),
+        chat=feature(invited=("ada",), layer=LayerSlice(name="labs", start=0.5, end=1.0)),
+    )
+    decider = Decider(halves)
+    assert all(decider.decide(f, "ada", "free", "api", NOW).allowed for f in ("image", "chat"))
 
 
 def test_exposure_inside_a_layer_is_drawn_independently_of_it() -> None:
@@ -299,4 +349,4 @@ def test_a_decider_keeps_only_what_the_snapshot_names(
         decider.decide(f"feature-{n}", user, "a", "api", now, said)
         decider.decide("image", user, "a", f"surface-{n}", now, said)
     features = len(decider.features)
-    assert len(decider._rules) <= features * 2 * 6
+    assert len(decider._tables.rules) + sum(map(len, decider._answers.values())) <= features * 2 * 6

@@ -10,6 +10,7 @@ from tests.tidegate.snapshots import (
     NOW,
     OPENS,
     TIERS,
+    any_float,
     feature,
     gate,
     instants,
@@ -25,7 +26,8 @@ from tidegate.rules.decision import Decider
 from tidegate.rules.exposure import SHED_ROTATION_S, place, shed_place, threshold
 from tidegate.rules.gate import derive_ceilings
 from tidegate.rules.outcome import Code, Outcome
-from tidegate.snapshot import Snapshot
+from tidegate.rules.tables import Rule
+from tidegate.snapshot import Snapshot, TierPolicy
 
 
 def decide(
@@ -231,6 +233,59 @@ def test_whom_the_gate_lets_in_it_lets_in_in_every_better_tier(
         by_rank = sorted(part.tiers, key=lambda tier: part.tiers[tier].rank)
         let_in = [decide(shut, tier, user=user, now=now).allowed for tier in by_rank]
         assert let_in == sorted(let_in, reverse=True)
+
+
+@given(
+    tier_policies(),
+    st.dictionaries(st.sampled_from("abcdefg"), shares | any_float),
+    shares | any_float,
+    users,
+    instants,
+)
+def test_whatever_ceilings_are_published_no_tier_is_shut_before_a_worse_one(
+    tiers: dict[str, TierPolicy],
+    ceilings: dict[str, float],
+    safe_share: float,
+    user: str,
+    now: float,
+) -> None:
+    """Also where the catalogue has tiers that the gate was never told of."""
+    part = intent({"image": feature(exposure=dict.fromkeys(tiers, 1.0))}, tiers=tiers)
+    for expires_at in (now - 1.0, now + 1.0):
+        held = gate(expires_at=expires_at, safe_share=safe_share)
+        shut = snapshot(part, held.model_copy(update={"ceilings": ceilings}))
+        by_rank = sorted(tiers, key=lambda tier: tiers[tier].rank)
+        let_in = [decide(shut, tier, user=user, now=now).allowed for tier in by_rank]
+        assert let_in == sorted(let_in, reverse=True)
+
+
+GAINED = {
+    "plus": TierPolicy(rank=0, gated=True),
+    "free": TierPolicy(rank=1, gated=True),
+    "guest": TierPolicy(rank=2, gated=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "in_force"),
+    [
+        ({"plus": 0.2, "free": 0.0}, {"plus": 0.2, "free": 0.0, "guest": 0.0}),
+        ({"plus": 0.0, "free": 0.9}, {"plus": 0.0, "free": 0.0, "guest": 0.0}),
+        ({"free": 0.6, "guest": 0.1}, {"plus": 0.6, "free": 0.6, "guest": 0.1}),
+        ({"free": 0.1}, {"plus": 0.3, "free": 0.1, "guest": 0.1}),
+        ({}, {"plus": 0.3, "free": 0.3, "guest": 0.3}),
+    ],
+)
+def test_a_tier_that_the_gate_does_not_know_is_let_in_like_its_neighbour(
+    ceilings: dict[str, float], in_force: dict[str, float]
+) -> None:
+    part = intent({"image": feature(exposure=dict.fromkeys(GAINED, 1.0))}, tiers=GAINED)
+    known = gate({"free": 1.0}).model_copy(update={"ceilings": ceilings})
+    decider = Decider(snapshot(part, known))
+    for tier, share in in_force.items():
+        rule = decider.rule("image", tier, "api")
+        assert isinstance(rule, Rule)
+        assert decider.ceiling_below(rule, NOW) == threshold(share)
 
 
 @given(shares, st.integers(0, 1_000_000))

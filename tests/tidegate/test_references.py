@@ -97,6 +97,10 @@ def test_what_fits_together_is_taken(manifests: tuple[str, ...]) -> None:
         ),
         ((feature("a", requires=["a"]),), 'Feature "a": spec.requires: got a circle (a → a)'),
         (
+            (feature("a", requires=["b", "b"]), feature("b")),
+            'Feature "a": spec.requires: got "b" 2 times, expected each feature once.',
+        ),
+        (
             (
                 feature("a", layer={"name": "labs", "start": "0%", "end": "60%"}),
                 feature("b", layer={"name": "labs", "start": "50%", "end": "100%"}),

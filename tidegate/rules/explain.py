@@ -66,9 +66,11 @@ def shares_of(decider: Decider, question: Question, now: float) -> Shares | None
     rule = decider.rule(question.feature, question.tier, question.surface)
     if isinstance(rule, Outcome):
         return None
-    expired = now > rule.gate_expires_at
-    ceiling = rule.ceiling_after_expiry_below if expired else rule.ceiling_below
-    return Shares(rule.exposed_below / FULL, ceiling / FULL, gate_expired=expired)
+    return Shares(
+        exposure=rule.exposed_below / FULL,
+        ceiling=decider.ceiling_below(rule, now) / FULL,
+        gate_expired=now > decider.gate_expires_at(rule),
+    )
 
 
 def explain(

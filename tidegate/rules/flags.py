@@ -39,7 +39,7 @@ def reason_holds_until(decider: Decider, question: Question, now: float) -> floa
     rule = decider.rule(question.feature, question.tier, question.surface)
     ends = [
         *(() if intent is None else (intent.expires_at,)),
-        *(() if isinstance(rule, Outcome) else (rule.gate_expires_at,)),
+        *(() if isinstance(rule, Outcome) else (decider.gate_expires_at(rule),)),
     ]
     return min((end for end in ends if end >= now), default=FOREVER)
 

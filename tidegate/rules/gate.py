@@ -82,6 +82,34 @@ def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[st
     return {name: min(1.0, max(0.0, openness - i)) for i, name in enumerate(_gated(tiers))}
 
 
+def ceiling_in_force(
+    tier: str, published: Mapping[str, float], safe_share: float, tiers: Mapping[str, TierPolicy]
+) -> float:
+    """Read the share of a gated tier that is let in, whoever wrote what is published.
+
+    Never more than of a better-ranked tier. A tier that the gate does not know yet is let in like
+    the next better one; the best-ranked like the next lower one, and up to the safe share.
+    """
+    ranked = _gated(tiers)
+    above = ranked[: ranked.index(tier) + 1]
+    known = [_share(published[name]) for name in above if name in published]
+    if known:
+        return min(known)
+    below = [_share(published[name]) for name in ranked[len(above) :] if name in published]
+    return max([_share(safe_share), *below[:1]])
+
+
+def better_gated(tier: str, tiers: Mapping[str, TierPolicy]) -> tuple[str, ...]:
+    """Name the gated tiers that are narrowed after this gated one."""
+    ranked = _gated(tiers)
+    return tuple(ranked[: ranked.index(tier)])
+
+
+def _share(number: float) -> float:
+    """Clip what should be a share; what is no number lets nobody in."""
+    return min(number, 1.0) if number > 0.0 else 0.0
+
+
 def _gated(tiers: Mapping[str, TierPolicy]) -> list[str]:
     """Name the gated tiers, the best-ranked first."""
     ranked = sorted((policy.rank, name) for name, policy in tiers.items() if policy.gated)

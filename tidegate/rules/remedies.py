@@ -10,8 +10,9 @@ from tidegate.quantities import format_share
 from tidegate.rules.decision import Decider
 from tidegate.rules.exposure import FULL, SHED_ROTATION_S, place, shed_place
 from tidegate.rules.fitting import Fit, fit, in_cohort
+from tidegate.rules.gate import better_gated
 from tidegate.rules.outcome import Code, Outcome, Question
-from tidegate.rules.tables import Rule, signups_salt
+from tidegate.rules.tables import signups_salt
 from tidegate.snapshot import (
     DateRange,
     FeatureIntent,
@@ -116,8 +117,8 @@ def instants(case: Case) -> list[float]:
     rule = case.decider.rule(case.question.feature, case.question.tier, case.question.surface)
     if isinstance(rule, Outcome):
         return []
-    edges = {edge for each in rule.closures for edge in (each.start, each.end)}
-    if 0 < _ceiling_below(rule, case.at) < FULL:
+    edges = {edge for span in case.decider.closed_between(rule) for edge in span}
+    if 0 < case.decider.ceiling_below(rule, case.at) < FULL:
         for begin in (case.at, *edges):
             if case.at <= begin < _LAST:
                 hour = begin // SHED_ROTATION_S
@@ -275,13 +276,15 @@ def _exposed(case: Case, share: float) -> Case:
 def _wider_gate(outcome: Outcome, case: Case) -> Iterator[Remedy]:
     pool, question = case.feature.pool, case.question
     rule = case.decider.rule(question.feature, question.tier, question.surface)
-    ceiling = 0 if isinstance(rule, Outcome) else _ceiling_below(rule, case.at)
+    ceiling = 0 if isinstance(rule, Outcome) else case.decider.ceiling_below(rule, case.at)
     needed = shed_place(pool, question.user, case.at) / FULL
     reach, enough = _more_than(needed, outcome.tier)
     words = f"when the gate of pool {pool} lets in {reach} ({format_share(ceiling / FULL)} now)"
     gate = case.snapshot.gates.get(pool)
     if gate is not None:
-        ceilings = {**gate.ceilings, question.tier: enough}
+        # A tier is let in no further than those above it, which then are let in whole.
+        above = dict.fromkeys(better_gated(question.tier, case.intent.tiers), 1.0)
+        ceilings = {**gate.ceilings, **above, question.tier: enough}
         wider = gate.model_copy(update={"ceilings": ceilings, "safe_share": enough})
         yield Change(Kind.GATE, words), case.with_gates(wider)
     elif pool in case.intent.pools:
@@ -297,11 +300,6 @@ def _more_than(needed: float, tier: str) -> tuple[str, float]:
     if shown >= 1.0:
         return f"all of {tier}", 1.0
     return f"more than {format_share(shown)} of {tier}", min(1.0, shown + _STEP)
-
-
-def _ceiling_below(rule: Rule, at: float) -> int:
-    is_expired = at > rule.gate_expires_at
-    return rule.ceiling_after_expiry_below if is_expired else rule.ceiling_below
 
 
 _Source = Callable[[Outcome, Case], Iterator[Remedy]]

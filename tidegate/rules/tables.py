@@ -6,83 +6,97 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tidegate.quantities import format_share
-from tidegate.rules.audience import Test, compile_audience
+from tidegate.rules.conditions import (
+    NOBODY,
+    NOTHING_ASKED,
+    Conditions,
+    Reach,
+    all_required,
+    conditions_of,
+)
 from tidegate.rules.exposure import FULL, salted, threshold
+from tidegate.rules.gated import Gated, gated
 from tidegate.rules.outcome import Code, Outcome
 from tidegate.rules.quota import Quota, compile_quotas
 from tidegate.snapshot import (
     FeatureIntent,
-    GatePart,
     IntentPart,
     ModelIntent,
-    PoolIntent,
     Signups,
     Snapshot,
+    moved_gates,
 )
 
 FOREVER: Final = float("inf")
 _KNOWN_AGAIN_S: Final = 2.0
+
+Key = tuple[str, str, str]
+"""Feature, tier and surface."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closure:
     """A stretch of time in which nobody is let in, whatever else holds."""
 
-    start: float
+    start: float | None
+    """None for the instant at which what people decided expires, which is renewed by and by."""
     end: float
     outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """What a feature asks of a user beside a place below the exposure."""
-
-    invited: frozenset[str]
-    audience: tuple[Test, ...]
-    requires: tuple[str, ...]
-    layer_salt: bytes
-    layer_from: int
-    layer_below: int
-    not_in_audience: Outcome
-    prerequisite: Outcome
-    layer_excluded: Outcome
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """Whether those outside may come in; None for the gate where it is not known to be open."""
+    """Whether those outside may come in."""
 
-    gate_known_until: float
-    intent_known_until: float
     signups: Signups
     salt: bytes
     reopened_below: int
     let_in: Outcome
     """As somebody inside is allowed, but for the quotas: coming in uses nothing."""
-    has_waiters: bool
-    """Whether somebody of this tier waits already, and comes first."""
     closed: Outcome
     suspended: Outcome
     waitlisted: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Rule:
-    """All that a question of one feature, tier and surface needs; thresholds are 64-bit hashes."""
+    """All that a question of one feature, tier and surface needs; thresholds are 64-bit hashes.
+
+    Nothing here changes when a part is renewed as it was. Refusals are made when somebody first
+    gets them: a rule is asked of in microseconds as long as it stays small.
+    """
 
     salt: bytes
-    pool: str
     exposed_below: int
+    pool: str
     ceiling_below: int
     ceiling_after_expiry_below: int
-    gate_expires_at: float
-    closures: tuple[Closure, ...]
     conditions: Conditions | None
-    entry: Entry
+    closures: tuple[Closure, ...]
     allowed: Outcome
-    not_exposed: Outcome
-    shed: Outcome
-    shed_after_expiry: Outcome
+    not_exposed: Outcome | None = None
+    shed: Outcome | None = None
+    shed_after_expiry: Outcome | None = None
+    unmet: dict[str, Outcome] | None = None
+    """Refusals by the value of their code."""
+    entry: Entry | None = None
+
+    @property
+    def settled(self) -> Code | None:
+        """What everybody is answered until something else is published; None where it depends."""
+        if self.closures or self.conditions is not None:
+            return None
+        if not self.exposed_below:
+            return Code.NOT_EXPOSED
+        is_open = self.exposed_below >= FULL and self.ceiling_after_expiry_below >= FULL
+        return Code.ALLOWED if is_open else None
+
+    def take_over(self, answer: Outcome) -> None:
+        """Go on with an answer that was made before, as everything that is told is made once."""
+        if answer.allowed:
+            self.allowed = answer
+        else:
+            self.not_exposed = answer
 
 
 def signups_salt(feature: str) -> str:
@@ -90,21 +104,80 @@ def signups_salt(feature: str) -> str:
     return f"signup/{feature}"
 
 
-def compile_rule(snapshot: Snapshot, feature: str, tier: str, surface: str) -> Rule | Outcome:
-    """Compile one rule; where there is none to compile, return the refusal that says why."""
-    intent = snapshot.intent
-    version = max(snapshot.versions().values(), default=0)
-    described = None if intent is None else intent.features.get(feature)
-    if intent is None or described is None:
-        reason = f'no feature "{feature}" is published'
-        return Outcome(False, Code.FEATURE_UNKNOWN, reason, feature, tier, None, version)  # noqa: FBT003
-    subject = _Subject(feature, described, tier, version)
-    if surface not in described.surfaces:
-        offered = f"{feature} is offered on {', '.join(described.surfaces)} only"
-        return subject.nobody(Code.SURFACE_CLOSED, offered)
-    if tier not in intent.tiers:
-        return subject.nobody(Code.TIER_UNKNOWN, "no such tier in the catalogue")
-    return _Compiler(snapshot, intent, subject).rule()
+class Tables:
+    """Makes the rules of a snapshot, and what several of them share, once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.version = max(snapshot.versions().values(), default=0)
+        self.rules: dict[Key, Rule] = {}
+        """Those asked for, but for those of `answers`."""
+        self.answers: dict[tuple[str, str], dict[str, Rule | Outcome]] = {}
+        """By tier and surface, and then by feature: what decides, or the answer itself where it
+        is the same for everybody. In two steps, as few keys fit a CPU's caches better than many."""
+        self._conditions: dict[str, Conditions] = {}
+        self._gated: dict[tuple[str, str], Gated] = {}
+
+    def of(self, snapshot: Snapshot) -> "Tables":
+        """Return the tables of a later snapshot; what it says as this one did is kept."""
+        moved = moved_gates(self._snapshot, snapshot)
+        if moved is not None and not moved:
+            return self
+        tables = Tables(snapshot)
+        if moved is not None:
+            # Read in one go: another thread may be asking, and so adding to them.
+            rules = tuple(self.rules.items())
+            tables.rules.update((key, rule) for key, rule in rules if rule.pool not in moved)
+            for key, by_feature in tuple(self.answers.items()):
+                answers = tuple(by_feature.items())
+                tables.answers[key] = {n: each for n, each in answers if each.pool not in moved}
+        return tables
+
+    def rule(self, feature: str, tier: str, surface: str) -> Rule | Outcome:
+        """Compile one rule; where there is none to compile, return the refusal that says why."""
+        intent = self._snapshot.intent
+        described = None if intent is None else intent.features.get(feature)
+        if intent is None or described is None:
+            reason = f'no feature "{feature}" is published'
+            return Outcome(False, Code.FEATURE_UNKNOWN, reason, feature, tier, None, self.version)  # noqa: FBT003
+        subject = _Subject(feature, described, tier, self.version)
+        if surface not in described.surfaces:
+            offered = f"{feature} is offered on {', '.join(described.surfaces)} only"
+            return subject.nobody(Code.SURFACE_CLOSED, offered)
+        if tier not in intent.tiers:
+            return subject.nobody(Code.TIER_UNKNOWN, "no such tier in the catalogue")
+        return _Compiler(self, self._snapshot, intent, subject).rule()
+
+    def refusal(self, rule: Rule, code: Code, *, expired: bool = False) -> Outcome:
+        """Make one of a rule's refusals."""
+        return self._compiler(rule).refusal(code, expired=expired)
+
+    def entry(self, rule: Rule) -> Entry:
+        """Make what a rule answers those outside."""
+        return self._compiler(rule).entry(rule.allowed)
+
+    def gated(self, pool: str, tier: str, intent: IntentPart) -> Gated:
+        """Return what a pool's gate means for a tier."""
+        found = self._gated.get((pool, tier))
+        if found is None:
+            found = gated(pool, tier, self._snapshot.gates.get(pool), intent)
+            self._gated[pool, tier] = found
+        return found
+
+    def conditions(self, name: str, feature: FeatureIntent) -> Conditions:
+        """Return what a feature asks of the users of every tier."""
+        found = self._conditions.get(name)
+        if found is None:
+            found = self._conditions[name] = conditions_of(feature)
+        return found
+
+    def _compiler(self, rule: Rule) -> "_Compiler":
+        name, tier = rule.allowed.feature, rule.allowed.tier
+        intent = self._snapshot.intent
+        if intent is None:
+            raise AssertionError("a rule was made before anything was published")
+        subject = _Subject(name, intent.features[name], tier, self.version)
+        return _Compiler(self, self._snapshot, intent, subject)
 
 
 def quota_refusal(allowed: Outcome, quota: Quota, until: float | None) -> Outcome:
@@ -146,6 +219,7 @@ class _Subject:
         *,
         retry_after_s: float | None = None,
         until: float | None = None,
+        quotas: tuple[Quota, ...] = (),
     ) -> Outcome:
         return Outcome(
             allowed=code is Code.ALLOWED,
@@ -158,6 +232,7 @@ class _Subject:
             opens=self.feature.opens.get(self.tier) if code is Code.NOT_EXPOSED else None,
             retry_after_s=retry_after_s,
             until=until,
+            quotas=quotas,
         )
 
     def nobody(self, code: Code, reason: str) -> Outcome:
@@ -165,69 +240,81 @@ class _Subject:
         return Outcome(False, code, reason, self.name, "", self.feature.pool, self.version)  # noqa: FBT003
 
 
-@dataclass(frozen=True, slots=True)
-class _GateRule:
-    """What a pool's gate means for one tier, before and after nothing is heard of it."""
-
-    ceiling: float
-    ceiling_after_expiry: float
-    expires_at: float
-    reason: str
-    reason_after_expiry: str
-    retry_after_s: float | None
-
-
-_NEVER_GATED: Final = _GateRule(1.0, 1.0, FOREVER, "", "", None)
-
-
 class _Compiler:
-    def __init__(self, snapshot: Snapshot, intent: IntentPart, subject: _Subject) -> None:
+    def __init__(
+        self, tables: Tables, snapshot: Snapshot, intent: IntentPart, subject: _Subject
+    ) -> None:
+        self._tables = tables
         self._snapshot = snapshot
         self._intent = intent
         self._subject = subject
         self._feature = subject.feature
-        self._gate = snapshot.gates.get(self._feature.pool)
         self._pool = intent.pools.get(self._feature.pool)
-        self._is_gated = intent.tiers[subject.tier].gated
 
     def rule(self) -> Rule:
         subject, feature = self._subject, self._feature
-        gate = _gate_rule(feature.pool, subject.tier, self._gate, self._pool)
-        gate = gate if self._is_gated else _NEVER_GATED
-        share = feature.exposure.get(subject.tier, 0.0)
-        open_for = f"{subject.name} is open for {subject.tier}"
-        allowed = subject.outcome(Code.ALLOWED, open_for)
         quotas = compile_quotas(feature.quotas.get(subject.tier, ()))
+        gate = self._gate()
+        conditions = self._tables.conditions(subject.name, feature)
+        required = all_required(subject.name, self._intent.features) if feature.requires else ()
+        if required != ():
+            reaches = (NOBODY,) if required is None else tuple(map(self._reach, required))
+            conditions = replace(conditions, requires=reaches)
         return Rule(
             salt=salted(subject.name),
+            exposed_below=threshold(self._share),
             pool=feature.pool,
-            exposed_below=threshold(share),
             ceiling_below=threshold(gate.ceiling),
             ceiling_after_expiry_below=threshold(gate.ceiling_after_expiry),
-            gate_expires_at=gate.expires_at,
-            closures=tuple(self._closures()),
-            conditions=self._conditions(),
-            entry=self._entry(gate, allowed),
-            allowed=replace(allowed, quotas=quotas) if quotas else allowed,
-            not_exposed=subject.outcome(Code.NOT_EXPOSED, self._why_not_exposed(share)),
-            shed=subject.outcome(Code.GATE_SHED, gate.reason, retry_after_s=gate.retry_after_s),
-            shed_after_expiry=subject.outcome(
-                Code.GATE_SHED, gate.reason_after_expiry, retry_after_s=gate.retry_after_s
+            conditions=None if conditions is NOTHING_ASKED else conditions,
+            closures=tuple(self._closures(required or ())),
+            allowed=subject.outcome(
+                Code.ALLOWED, f"{subject.name} is open for {subject.tier}", quotas=quotas
             ),
         )
 
-    def _closures(self) -> Iterator[Closure]:
+    def refusal(self, code: Code, *, expired: bool) -> Outcome:
+        gate, subject, name = self._gate(), self._subject, self._subject.name
+        match code:
+            case Code.NOT_EXPOSED:
+                reason = self._why_not_exposed(self._share)
+            case Code.NOT_IN_AUDIENCE:
+                reason = f"{name} is meant for an audience that this user is not in"
+            case Code.PREREQUISITE:
+                reason = f"{name} is for users of {', '.join(self._feature.requires)} only"
+            case Code.LAYER_EXCLUDED:
+                layer = self._feature.layer
+                reason = f"{name} is for another part of the layer {layer.name if layer else ''}"
+            case _:
+                reason = gate.reason_after_expiry if expired else gate.reason
+                return subject.outcome(code, reason, retry_after_s=gate.retry_after_s)
+        return self._refuse(code, reason)
+
+    @property
+    def _share(self) -> float:
+        return self._feature.exposure.get(self._subject.tier, 0.0)
+
+    def _gate(self) -> Gated:
+        return self._tables.gated(self._feature.pool, self._subject.tier, self._intent)
+
+    def _reach(self, name: str) -> Reach:
+        feature = self._intent.features[name]
+        below = threshold(feature.exposure.get(self._subject.tier, 0.0))
+        return Reach(salted(name), below, self._tables.conditions(name, feature))
+
+    def _closures(self, required: tuple[str, ...]) -> Iterator[Closure]:
         name, intent = self._subject.name, self._intent
-        kill = self._snapshot.kills.get(name)
-        if kill is not None and (kill.tiers is None or self._subject.tier in kill.tiers):
-            reason = f"{name} was closed by {kill.by}: {kill.reason}"
-            until = kill.expires_at
-            yield Closure(-FOREVER, until, self._refuse(Code.KILLED, reason, until))
+        # As where a hold takes it back: what requires a feature is closed with it.
+        for closed in (name, *required):
+            kill = self._snapshot.kills.get(closed)
+            if kill is not None and (kill.tiers is None or self._subject.tier in kill.tiers):
+                which = name if closed == name else f"{closed}, which {name} requires,"
+                reason = f"{which} was closed by {kill.by}: {kill.reason}"
+                until = kill.expires_at
+                yield Closure(-FOREVER, until, self._refuse(Code.KILLED, reason, until))
         if self._feature.on_stale == "close":
             reason = f"{name} closes when nothing has been heard of it for too long"
-            yield Closure(
-                intent.expires_at, FOREVER, self._subject.nobody(Code.INTENT_STALE, reason)
-            )
+            yield Closure(None, FOREVER, self._subject.nobody(Code.INTENT_STALE, reason))
         if self._pool is not None and (model := intent.models.get(self._pool.model)) is not None:
             yield from self._retirement(self._pool.model, model)
 
@@ -243,40 +330,14 @@ class _Compiler:
     def _refuse(self, code: Code, reason: str, until: float | None = None) -> Outcome:
         return self._subject.outcome(code, reason, until=until)
 
-    def _conditions(self) -> Conditions | None:
-        name, feature = self._subject.name, self._feature
-        layer = feature.layer
-        if not (feature.invited or feature.audience or feature.requires or layer):
-            return None
-        required = ", ".join(feature.requires)
-        return Conditions(
-            invited=frozenset(feature.invited),
-            audience=() if feature.audience is None else compile_audience(feature.audience),
-            requires=feature.requires,
-            layer_salt=b"" if layer is None else salted(f"layer/{layer.name}"),
-            layer_from=0 if layer is None else threshold(layer.start),
-            layer_below=FULL if layer is None else threshold(layer.end),
-            not_in_audience=self._refuse(
-                Code.NOT_IN_AUDIENCE, f"{name} is meant for an audience that this user is not in"
-            ),
-            prerequisite=self._refuse(Code.PREREQUISITE, f"{name} is for users of {required} only"),
-            layer_excluded=self._refuse(
-                Code.LAYER_EXCLUDED,
-                f"{name} is for another part of the layer {layer.name if layer else ''}",
-            ),
-        )
-
-    def _entry(self, gate: _GateRule, allowed: Outcome) -> Entry:
-        name, signups = self._subject.name, self._feature.signups
+    def entry(self, allowed: Outcome) -> Entry:
+        gate, name, signups = self._gate(), self._subject.name, self._feature.signups
         why = f": {signups.reason}" if signups.reason else ""
         return Entry(
-            gate_known_until=-FOREVER if self._gate is None else self._gate.expires_at,
-            intent_known_until=self._intent.expires_at,
             signups=signups,
             salt=salted(signups_salt(name)),
             reopened_below=threshold(signups.share),
-            let_in=allowed,
-            has_waiters=self._has_waiters(),
+            let_in=replace(allowed, quotas=()) if allowed.quotas else allowed,
             closed=self._refuse(
                 Code.SIGNUPS_SUSPENDED, f"sign-ups for {name} close while nothing is heard of it"
             ),
@@ -287,13 +348,6 @@ class _Compiler:
                 Code.WAITLISTED, gate.reason, retry_after_s=gate.retry_after_s
             ),
         )
-
-    def _has_waiters(self) -> bool:
-        part = self._snapshot.waitlists.get(self._subject.name)
-        lane = None if part is None else part.lanes.get(self._subject.tier)
-        # A lane that was left when the catalogue or the feature changed holds nobody up.
-        is_kept = self._feature.waitlist is not None and self._is_gated
-        return is_kept and lane is not None and lane.waiting > 0
 
     def _why_not_exposed(self, share: float) -> str:
         name, feature, tier = self._subject.name, self._feature, self._subject.tier
@@ -306,28 +360,3 @@ class _Compiler:
         )
         waits_for = feature.waits_for.get(tier)
         return f"{name} {reach}" + (f"; it waits for {waits_for}" if waits_for else "")
-
-
-def _gate_rule(
-    pool_name: str, tier: str, gate: GatePart | None, pool: PoolIntent | None
-) -> _GateRule:
-    if gate is not None:
-        ceiling = gate.ceilings.get(tier, 1.0)
-        return _GateRule(
-            ceiling=ceiling,
-            ceiling_after_expiry=min(ceiling, gate.safe_share),
-            expires_at=gate.expires_at,
-            reason=f"pool {pool_name} is {gate.state}: {gate.reason}",
-            reason_after_expiry=_unheard(pool_name, tier, min(ceiling, gate.safe_share)),
-            retry_after_s=gate.retry_after_s,
-        )
-    # A gate never heard of is not an open one: its tiers begin at the safe share.
-    safe = 1.0 if pool is None else pool.safe_share
-    retry_after_s = None if pool is None else pool.actuation_lag_s
-    reason = _unheard(pool_name, tier, safe)
-    return _GateRule(safe, safe, FOREVER, reason, reason, retry_after_s)
-
-
-def _unheard(pool_name: str, tier: str, share: float) -> str:
-    reach = f"{tier} is let in up to {format_share(share)}"
-    return f"pool {pool_name}: nothing is heard of its gate; {reach}"
