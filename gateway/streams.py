@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.replies import Reply, Request, Stream, encode, problem, retry_after
+from tidegate.changes import change_between
 from tidegate.holding import SnapshotHolder
 from tidegate.rules.refusals import NOT_READY, NOT_READY_DETAIL
 from tidegate.snapshot import Snapshot, changed_features
@@ -29,11 +30,11 @@ class Streams:
         self._refetching: set[Send] = set()
         self._following: set[Send] = set()
         self._changed = asyncio.Event()
+        self._told = holder.now_held.snapshot
         holder.listen(lambda _: self._changed.set())
 
     async def run(self) -> None:
         """Tell until cancelled."""
-        before = self._holder.now_held.snapshot
         told_at = asyncio.get_running_loop().time()
         while True:
             try:
@@ -43,12 +44,11 @@ class Streams:
                 self._tell(self._refetching | self._following, b": alive\n\n")
                 continue
             self._changed.clear()
-            snapshot = self._holder.now_held.snapshot
+            before, self._told = self._told, self._holder.now_held.snapshot
             if self._following:
-                self._tell(self._following, _whole(snapshot))
-            if changed_features(before, snapshot):
+                self._tell(self._following, _event(change_between(before, self._told)))
+            if self._refetching and changed_features(before, self._told):
                 self._tell(self._refetching, _REFETCH)
-            before = snapshot
             now = asyncio.get_running_loop().time()
             await asyncio.sleep(max(0.0, COALESCED_S - (now - told_at)))
             told_at = asyncio.get_running_loop().time()
@@ -62,7 +62,7 @@ class Streams:
         return Reply(200, held.snapshot.model_dump_json().encode(), (json,))
 
     def follow(self, _: Request) -> Reply | Stream:
-        """Send the snapshot at once, and whole again whenever a part of it changes."""
+        """Send the snapshot at once, and from then on the parts that change."""
         return self._stream(self._following, begins_with_snapshot=True)
 
     def refetch(self, _: Request) -> Reply | Stream:
@@ -76,8 +76,9 @@ class Streams:
 
         def open_stream(send: Send) -> Callable[[], None]:
             listeners.add(send)
-            held = self._holder.now_held
-            send(_whole(held.snapshot) if begins_with_snapshot and held.is_ready else b": open\n\n")
+            # What all were told last: what changes next is told from there.
+            is_ready = begins_with_snapshot and self._told.intent is not None
+            send(_event(self._told) if is_ready else b": open\n\n")
             return lambda: listeners.discard(send)
 
         return Stream(open_stream)
@@ -87,5 +88,5 @@ class Streams:
             send(chunk)
 
 
-def _whole(snapshot: Snapshot) -> bytes:
+def _event(snapshot: Snapshot) -> bytes:
     return b"data: " + snapshot.model_dump_json().encode() + b"\n\n"

@@ -140,6 +140,16 @@ class IntentPart(_Part):
     models: Mapping[str, ModelIntent] = Field(default_factory=dict)
 
 
+class Renewal(_Part):
+    """New stamps for an intent that says what it said before."""
+
+    of: int
+    """The version that it renews."""
+    version: int
+    issued_at: float
+    expires_at: float
+
+
 class GateState(StrEnum):
     """How far a pool's gate is open."""
 

@@ -188,6 +188,7 @@ def event(text: str) -> bytes:
         event('{"intent": 7}'),
         event("no json"),
         event("{}")[:-9],
+        event('{"renewed": {"of": 3, "version": 4, "issued_at": 1, "expires_at": 2}}'),
         b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n: it hangs\n\n",
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
+from tidegate.changes import change_between
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import Held, SnapshotHolder
 from tidegate.snapshot import KillPart, Snapshot
@@ -54,6 +55,32 @@ def test_a_saved_snapshot_is_loaded_as_it_was(tmp_path: Path) -> None:
     SnapshotFile(path).save(snapshot())
     assert SnapshotFile(path).load() == snapshot()
     assert [file.name for file in path.parent.iterdir()] == ["gateway-one.json"]
+
+
+def test_a_part_that_is_renewed_does_not_write_what_people_decided_again(tmp_path: Path) -> None:
+    path = tmp_path / "gateway-one.json"
+    file = SnapshotFile(path)
+    file.save(snapshot())
+    written = path.stat()
+    renewed = intent(version=20, expires_at=NOW + 900.0)
+    file.save(snapshot(renewed, gate({"free": 0.4}, version=30)))
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert SnapshotFile(path).load() == snapshot(renewed, gate({"free": 0.4}, version=30))
+
+
+def test_what_people_decide_anew_is_written_whole_and_outlives_what_was_renewed_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "gateway-one.json"
+    file = SnapshotFile(path)
+    decided = snapshot(intent({}, version=40), gate(version=41))
+    for each in (snapshot(), snapshot(intent(version=20), gate(version=30)), decided):
+        file.save(each)
+        assert SnapshotFile(path).load() == each
+    # A process that ended between the two writes leaves what renews another intent.
+    since = path.with_suffix(".since.json")
+    since.write_text(change_between(snapshot(), snapshot(intent(version=20))).model_dump_json())
+    assert SnapshotFile(path).load() == decided
 
 
 def test_nothing_saved_is_no_news(tmp_path: Path) -> None:

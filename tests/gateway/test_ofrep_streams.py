@@ -19,7 +19,9 @@ from tests.gateway.asking import CALLERS, Asked, entrance, quotas_alone
 from tests.gateway.provider import ISSUER, RSA_KEY, signed
 from tests.tidegate.snapshots import feature, gate, intent, snapshot
 from tidegate.callers import ApiKeySpec, CallersSpec, JwtSpec
+from tidegate.changes import Change, offered_by
 from tidegate.holding import SnapshotHolder
+from tidegate.snapshot import Snapshot
 
 FLAGS = FLAGS_PATH.decode()
 BODY = json.dumps({"context": {"targetingKey": "ada", "tier": "pro"}}).encode()
@@ -119,6 +121,36 @@ async def test_a_gate_that_is_renewed_and_did_not_move_is_no_reason_to_ask_again
         holder.take(snapshot(intent(), gate({"free": 0.5}, version=14)))
         assert b"refetchEvaluation" in await heard.get()
         assert heard.empty()
+
+
+async def test_whoever_follows_is_told_the_parts_that_change_and_nothing_else() -> None:
+    many = {f"f{n}": feature() for n in range(300)}
+    holder, follower, sizes = SnapshotHolder(), SnapshotHolder(), list[int]()
+    holder.take(snapshot(intent(many)))
+    streams, heard = Streams(holder), asyncio.Queue[bytes]()
+    stream = streams.follow(Request(b"GET", b"/v1/snapshot/stream"))
+    assert isinstance(stream, Stream)
+    stream.open(heard.put_nowait)
+    running = asyncio.create_task(streams.run())
+    in_turn = [
+        Snapshot(gates={"image": gate(version=12)}),
+        Snapshot(intent=intent(dict(many), version=20)),
+        Snapshot(gates={"image": gate({"free": 0.0}, version=21)}),
+        Snapshot(intent=intent({}, version=22)),
+    ]
+    async with asyncio.timeout(5.0):
+        for offered in (Snapshot(), *in_turn):
+            holder.take(offered)
+            event = await heard.get()
+            change = Change.model_validate_json(event.removeprefix(b"data: "))
+            taken = offered_by(change, follower.now_held.snapshot)
+            assert taken is not None
+            follower.take(taken)
+            assert follower.now_held.snapshot == holder.now_held.snapshot
+            sizes.append(len(event))
+    running.cancel()
+    assert sizes[0] > 50_000
+    assert max(sizes[1:4]) < 1_000
 
 
 async def test_a_thousand_and_first_listener_is_sent_elsewhere() -> None:

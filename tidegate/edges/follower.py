@@ -13,7 +13,7 @@ from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
 from tidegate.kills import KillReader
 from tidegate.signing import Keyring
-from tidegate.snapshot import KillPart, Snapshot
+from tidegate.snapshot import KillPart, Snapshot, is_same_intent
 
 _log = structlog.get_logger(__name__)
 
@@ -68,9 +68,12 @@ class Follower:
         try:
             # Subscribed before reading, so that nothing published between the two is missed.
             async with self._redis.part_changes() as changes:
+                clock, looked_at, changed = asyncio.get_running_loop().time, -POLL_S, ""
                 while True:
-                    await self._read()
-                    await changes.wait(POLL_S)
+                    if not changed or clock() - looked_at >= POLL_S:
+                        changed, looked_at = "", clock()
+                    await self._read(changed)
+                    changed = await changes.wait(max(0.0, looked_at + POLL_S - clock())) or ""
         except Unavailable as error:
             self._tell(redis_up=False, reason=str(error))
         except Exception as error:  # noqa: BLE001 - whatever is published, requests are answered
@@ -78,9 +81,9 @@ class Follower:
                 _log.exception("snapshot.unusable")
             self._unusable_because = str(error)
 
-    async def _read(self) -> None:
+    async def _read(self, only: str) -> None:
         before = self._holder.now_held.snapshot
-        published = await self._redis.published()
+        published = await self._redis.published(before.versions(), only=only)
         self._tell(redis_up=True)
         self._back_off_s = _BACK_OFF_FIRST_S
         orders = self._kills.verified(published.kills, before.kills)
@@ -88,7 +91,7 @@ class Follower:
         held = self._holder.now_held.snapshot
         intent = held.intent
         if intent is not None and intent is not before.intent:
-            if before.intent is None or intent.features != before.intent.features:
+            if not is_same_intent(intent, before.intent):
                 _log.info("intent.taken", version=intent.version, features=len(intent.features))
             self._save()
         # Gates move each second; so that many pools do not mean many writes, they share one.

@@ -9,10 +9,10 @@ import aiohttp
 import structlog
 from pydantic import ValidationError
 
+from tidegate.changes import Change, offered_by
 from tidegate.edges.stored import SnapshotFile
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
-from tidegate.snapshot import Snapshot
 
 _log = structlog.get_logger(__name__)
 
@@ -74,14 +74,18 @@ class StreamFollower:
                 raise Unavailable(f"{self._url} answered {answer.status}", code="gateway")
             async for event in _events(answer.content):
                 if event.startswith(b"data: "):
-                    self._take(Snapshot.model_validate_json(event.removeprefix(b"data: ")))
+                    self._take(Change.model_validate_json(event.removeprefix(b"data: ")))
         raise Unavailable("the gateway ended the stream", code="gateway")
 
-    def _take(self, snapshot: Snapshot) -> None:
+    def _take(self, change: Change) -> None:
         self._tell(is_heard=True)
-        self._back_off_s = _BACK_OFF_FIRST_S
         before = self._holder.now_held.snapshot
-        if self._holder.take(snapshot):
+        offered = offered_by(change, before)
+        if offered is None:
+            # As where what was saved here is newer than what the gateway holds.
+            raise Unavailable("the gateway renewed what is not held here", code="gateway")
+        self._back_off_s = _BACK_OFF_FIRST_S
+        if self._holder.take(offered):
             held = self._holder.now_held.snapshot
             if held.intent is not before.intent or held.kills != before.kills:
                 self._file.save(held)

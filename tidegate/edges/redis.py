@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tidegate.edges.parts import IntentReader
 from tidegate.errors import Unavailable
 from tidegate.events import Event
 from tidegate.readings import DemandReading, NodeReading
@@ -64,6 +65,25 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 
 
+# A large part that is held already never leaves the server; orders are few, and always told whole.
+_READ: Final = """
+local held, found = {}, {}
+for i = 2, #ARGV, 2 do held[ARGV[i]] = tonumber(ARGV[i + 1]) end
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local is_order = string.sub(name, 1, 5) == 'kill/'
+  if is_order or ARGV[1] == '' or ARGV[1] == name then
+    local value = redis.call('HGET', KEYS[1], name)
+    local version = tonumber(string.match(value, '^%d+') or '')
+    if is_order or not (version and held[name] and version <= held[name]) then
+      found[#found + 1] = name
+      found[#found + 1] = value
+    end
+  end
+end
+return found
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """The parts, and by feature the tokens of orders to close it, which nobody has checked yet."""
@@ -105,6 +125,7 @@ class Redis:
 
     def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
         self.url = url
+        self._intents = IntentReader()
         self.commands = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
@@ -147,21 +168,29 @@ class Redis:
         """Read every part but orders to close a feature; what cannot be read is left out."""
         return (await self.published()).snapshot
 
-    async def published(self) -> Published:
-        """Read every part, with the orders to close a feature as they are written."""
-        held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_PARTS)))
+    async def published(
+        self, held: Mapping[str, int] | None = None, *, only: str = ""
+    ) -> Published:
+        """Read the parts that are newer than those `held`, by version; without it, every part.
+
+        Orders to close a feature are always there, all of them and as they are written. `only`
+        names the one part that is read beside them.
+        """
+        known = [str(each) for part in (held or {}).items() for each in part]
+        read = await self.call(self.commands.eval(_READ, 1, _PARTS, only, *known))
+        found = iter(cast("list[str]", read))
         intent: IntentPart | None = None
         gates: dict[str, GatePart] = {}
         waitlists: dict[str, WaitlistPart] = {}
         kills: dict[str, str] = {}
-        for name, text in held.items():
+        for name, text in zip(found, found, strict=True):
             body = text.partition(" ")[2]
             if name.startswith(_KILLS):
                 kills[name.removeprefix(_KILLS)] = body
                 continue
             try:
                 if name == INTENT:
-                    intent = IntentPart.model_validate_json(body)
+                    intent = self._intents.read(body)
                 elif name.startswith(_WAITLISTS):
                     waitlist = WaitlistPart.model_validate_json(body)
                     waitlists[waitlist.feature] = waitlist
