@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from tidegate.rules.waiting import KINDS, Lateness, Wait, expected_wait, kind_of, late_of, lateness
-from tidegate.snapshot import DateRange, Lane, WaitlistIntent, WaitlistPart
+from tidegate.snapshot import Lane, PoolIntent, WaitlistIntent, WaitlistPart
 
 EVERY_S: Final = 30.0
 _PER_WAIT: Final = 30
@@ -58,7 +58,7 @@ class Probes:
         return done
 
     def make(
-        self, part: WaitlistPart, tier: str, pace: WaitlistIntent, grows: DateRange | None
+        self, part: WaitlistPart, tier: str, pace: WaitlistIntent, pool: PoolIntent | None
     ) -> Forecast | None:
         """Return another forecast where one is due: more often where waits are short."""
         now, lane = part.issued_at, part.lanes[tier]
@@ -67,11 +67,11 @@ class Probes:
         length = lane.issued_below - lane.called_below
         number = lane.called_below + int((length - 1) * _PLACES[self._made % len(_PLACES)])
         ahead = lane.waiters(lane.called_below, number)
-        forecast = Forecast(number, ahead, expected_wait(part, tier, ahead, pace, grows), now)
+        forecast = Forecast(number, ahead, expected_wait(part, tier, ahead, pace, pool), now)
         promised_s = None if lane.calls_per_s is None else (ahead + 1) / lane.calls_per_s
         kind = kind_of(promised_s or 0.0, is_stopped=part.stopped_because is not None)
         heappush(self._open, _Open(number, now, promised_s, kind, forecast))
-        whole = expected_wait(part, tier, lane.waiting, pace, grows)
+        whole = expected_wait(part, tier, lane.waiting, pace, pool)
         self._due_at = now + max(EVERY_S, whole.p50_s / _PER_WAIT if whole else 0.0)
         self._made += 1
         return forecast

@@ -134,8 +134,7 @@ class WaitlistLoop:
     async def _forecast(self, asked: _Asked, part: WaitlistPart, tier: str, now: float) -> None:
         """Say when somebody should be called, so that it can be held against when they are."""
         pool = asked.intent.pools.get(asked.intent.features[asked.feature].pool)
-        grows = None if pool is None else pool.grows
-        made = self._probes[asked.feature, tier].make(part, tier, asked.pace, grows)
+        made = self._probes[asked.feature, tier].make(part, tier, asked.pace, pool)
         if made is None:
             return
         dates = None if made.wait is None else made.wait.as_dates(now)

@@ -17,7 +17,7 @@ from tidegate.rules.outcome import Code, Outcome, Question
 from tidegate.rules.refusals import opens_as_json
 from tidegate.rules.retry import come_back_in_s
 from tidegate.rules.waiting import Place, Standing, Wait, expected_wait
-from tidegate.snapshot import DateRange, FeatureIntent, WaitlistIntent, WaitlistPart
+from tidegate.snapshot import PoolIntent, WaitlistIntent, WaitlistPart
 
 _WAITED_FOR: Final = frozenset({Code.GATE_SHED, Code.WAITLISTED})
 _ASK_AGAIN_S: Final = (5.0, 300.0)
@@ -31,11 +31,9 @@ class _Line(NamedTuple):
     """What one who has to wait is told from."""
 
     question: Question
-    held: Held
     part: WaitlistPart
-    feature: FeatureIntent
     pace: WaitlistIntent
-    now: float
+    pool: PoolIntent | None
 
 
 class WaitlistHandler:
@@ -71,7 +69,7 @@ class WaitlistHandler:
         outcome = self._evaluator.preview(request, question, held, now)
         if outcome.allowed:
             return _may_come(outcome, held, ticket, now)
-        line = _line(question, held, now)
+        line = _line(question, held)
         if line is None or outcome.code not in _WAITED_FOR:
             return told_to(question.user, refusal(outcome, question.tier), outcome, now)
         if ticket is None:
@@ -93,22 +91,26 @@ class WaitlistHandler:
         return _waiting(line, ticket, lane.waiters(lane.called_below, number))
 
 
-def _line(question: Question, held: Held, now: float) -> _Line | None:
+def _line(question: Question, held: Held) -> _Line | None:
     """Return where to wait; None where there is no waitlist, or no lane for this tier."""
     part = held.snapshot.waitlists.get(question.feature)
     intent = held.snapshot.intent
-    feature = None if intent is None else intent.features.get(question.feature)
-    if part is None or feature is None or feature.waitlist is None:
+    if part is None or intent is None or question.tier not in part.lanes:
         return None
-    if question.tier not in part.lanes:
+    feature = intent.features.get(question.feature)
+    if feature is None or feature.waitlist is None:
         return None
-    return _Line(question, held, part, feature, feature.waitlist, now)
+    return _Line(question, part, feature.waitlist, intent.pools.get(feature.pool))
 
 
 def _may_come(outcome: Outcome, held: Held, ticket: Ticket | None, now: float) -> Reply:
     place = None if ticket is None else place_in(held.snapshot, outcome.feature, ticket, now)
     is_called = place is not None and place.standing is Standing.CALLED
-    body: dict[str, object] = {"state": "called" if is_called else "open", **_subject(outcome)}
+    body: dict[str, object] = {
+        "allowed": True,
+        "state": "called" if is_called else "open",
+        **_subject(outcome),
+    }
     if is_called and place is not None and place.until is not None:
         body["until"] = _instant(place.until)
     return json_reply(200, body)
@@ -125,9 +127,10 @@ def _expired(ticket: Ticket, place: Place) -> Reply:
 
 def _waiting(line: _Line, ticket: Ticket, ahead: int) -> Reply:
     part, question = line.part, line.question
-    wait = expected_wait(part, ticket.tier, ahead, line.pace, _grows(line))
+    wait = expected_wait(part, ticket.tier, ahead, line.pace, line.pool)
     dates = None if wait is None else wait.as_dates(part.issued_at)
     body = {
+        "allowed": False,
         "state": "waiting",
         "ticket": ticket.token,
         "feature": question.feature,
@@ -145,13 +148,6 @@ def _waiting(line: _Line, ticket: Ticket, ahead: int) -> Reply:
 def _ask_again_s(wait: Wait | None) -> float:
     least_s, most_s = _ASK_AGAIN_S
     return _UNKNOWN_S if wait is None else min(max(wait.p50_s * _OF_THE_WAIT, least_s), most_s)
-
-
-def _grows(line: _Line) -> DateRange | None:
-    intent = line.held.snapshot.intent
-    pools = {} if intent is None else intent.pools
-    pool = pools.get(line.feature.pool)
-    return None if pool is None else pool.grows
 
 
 def _subject(outcome: Outcome) -> dict[str, object]:

@@ -124,8 +124,10 @@ class PoolIntent(_Part):
     """GPUs to keep ready: for the users inside, and for stages about to open."""
     ceiling_gpus: int | None
     """GPUs the ledger lets this pool book; None where the budget is unknown: no growth."""
+    may_grow: bool = False
+    """Whether GPUs for one more replica are unclaimed, so that it takes a cold start alone."""
     grows: DateRange | None = None
-    """When GPUs for one more replica should be there and serve; None where nothing tells."""
+    """Else when one more should serve, by the arrivals that are known; None where none tells."""
 
 
 class IntentPart(_Part):
@@ -312,7 +314,7 @@ def changed_features(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
 
     A gate's part is renewed each second, mostly unmoved, and renewing changes no answer.
     """
-    if moved_gates(before, after) == frozenset():
+    if moved_gates(before, after) == frozenset() and tiers_that_wait(before) == tiers_that_wait(after):
         return ()
     then, now = _decided_by(before), _decided_by(after)
     return tuple(sorted(name for name in {*then, *now} if then.get(name) != now.get(name)))
@@ -324,10 +326,7 @@ def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
     if intent is None:
         return {}
     gates = {pool: (gate.state, gate.ceilings) for pool, gate in snapshot.gates.items()}
-    lines = {
-        name: [tier for tier, lane in part.lanes.items() if lane.waiting]
-        for name, part in snapshot.waitlists.items()
-    }
+    waits = tiers_that_wait(snapshot)
     return {
         name: (
             feature,
@@ -335,11 +334,19 @@ def _decided_by(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
             intent.models,
             gates.get(feature.pool),
             snapshot.kills.get(name),
-            lines.get(name),
+            waits.get(name),
             # What it requires may require others in turn.
             (intent.features, snapshot.kills) if feature.requires else None,
         )
         for name, feature in intent.features.items()
+    }
+
+
+def tiers_that_wait(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Name the tiers of which somebody waits, by feature."""
+    return {
+        name: [tier for tier, lane in part.lanes.items() if lane.waiting]
+        for name, part in snapshot.waitlists.items()
     }
 
 

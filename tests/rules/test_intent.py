@@ -74,7 +74,7 @@ def test_a_pool_carries_its_settings_in_the_units_of_the_request_path() -> None:
         safe_share=0.3,
         floor_gpus=0,
         ceiling_gpus=16,
-        grows=DateRange(p50=NOON + timedelta(minutes=1), p90=NOON + timedelta(minutes=2)),
+        may_grow=True,
     )
 
 
@@ -88,12 +88,17 @@ def test_a_pool_grows_when_one_more_replica_is_backed_and_not_above_its_most() -
     )
     full = claim("all", ClaimKind.IN_USE, 16)
     none_left = Ledger(installed=16).put(full)
-    assert pool(none_left).grows is None
-    assert pool(none_left.put(arrival)).grows == DateRange(
+    assert growing(none_left) == (False, None)
+    dates = DateRange(
         p50=NOON + timedelta(days=1, minutes=1), p90=NOON + timedelta(days=3, minutes=2)
     )
-    assert pool(Ledger(installed=160, ready={"image": 80})).grows is None
-    assert pool(None).grows is None
+    assert growing(none_left.put(arrival)) == (False, dates)
+    assert growing(Ledger(installed=160, ready={"image": 80})) == (False, None)
+    assert growing(None) == (False, None)
+
+
+def growing(ledger: Ledger | None) -> tuple[bool, DateRange | None]:
+    return pool(ledger).may_grow, pool(ledger).grows
 
 
 def test_a_budget_that_is_unknown_or_counted_nothing_lets_nothing_grow() -> None:

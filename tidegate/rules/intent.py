@@ -99,6 +99,7 @@ def _model(model: ModelSpec) -> ModelIntent:
 
 
 def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolIntent:
+    grows = _grows(name, pool, ledger, now)
     return PoolIntent(
         model=pool.model,
         gpu_type=pool.gpu_type,
@@ -117,7 +118,8 @@ def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolInten
         safe_share=pool.safe_share,
         floor_gpus=floor_gpus(ledger, name),
         ceiling_gpus=ceiling_gpus(ledger, name),
-        grows=_grows(name, pool, ledger, now),
+        may_grow=grows is not None and grows.p50 == now + pool.cold_start.p50,
+        grows=grows if grows is not None and grows.p50 > now + pool.cold_start.p50 else None,
     )
 
 
@@ -126,16 +128,14 @@ def _grows(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> DateRang
     most_gpus = pool.max_replicas * pool.gpus_per_replica
     if ledger.ready.get(name, 0) + pool.gpus_per_replica > most_gpus:
         return None
-    # To the minute, so that an intent in which nothing else changed is not a new one each time.
-    minute = now.replace(second=0, microsecond=0)
     one_more = Claim(
         id=f"{name}/one-more",
         kind=ClaimKind.RESERVED,
         gpus=pool.gpus_per_replica,
         pool=name,
         state=ClaimState.WAITING,
-        made_at=minute,
+        made_at=now,
         lead_p50_s=pool.cold_start.p50.total_seconds(),
         lead_p90_s=pool.cold_start.p90.total_seconds(),
     )
-    return forecast_backing(ledger.put(one_more), one_more, minute)
+    return forecast_backing(ledger.put(one_more), one_more, now)

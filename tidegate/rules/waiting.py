@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from tidegate.rules.waitlist import called_until, shares
-from tidegate.snapshot import DateRange, Lane, WaitlistIntent, WaitlistPart
+from tidegate.snapshot import DateRange, Lane, PoolIntent, WaitlistIntent, WaitlistPart
 
 JUDGED_BY: Final = 10
 """So many forecasts must have come true before they correct the next ones."""
@@ -73,28 +73,35 @@ def expected_wait(
     tier: str,
     ahead: int,
     pace: WaitlistIntent,
-    grows: DateRange | None,
+    pool: PoolIntent | None,
 ) -> Wait | None:
     """Return how long somebody with so many ahead waits from `part.issued_at`; None if unknown.
 
-    The sooner of two ways: at the lane's pace as of late, and from when the pool grows (`grows`)
-    at the pace that is meant. Both are stretched by how late earlier forecasts came true.
+    The sooner of two ways: at the lane's pace as of late, and from when the pool grows at the
+    pace that is meant. Both are stretched by how late earlier forecasts came true.
     """
     lane = part.lanes.get(tier, Lane())
     is_stopped = part.stopped_because is not None
     ways = []
     if lane.calls_per_s is not None:
         ways.append(_stretched((ahead + 1) / lane.calls_per_s, lane, is_stopped=is_stopped))
-    now = part.issued_at
-    if grows is not None and grows.p90.timestamp() >= now:
+    grows = None if pool is None else _until_it_grows(pool, part.issued_at)
+    if grows is not None:
         everybody = {name: each.waiting for name, each in part.lanes.items()} | {tier: ahead + 1}
         meant_per_s = pace.calls_per_s * shares(everybody, {})[tier]
         drain = _stretched((ahead + 1) / meant_per_s, lane, is_stopped=False)
-        p50_s = max(0.0, grows.p50.timestamp() - now) + drain.p50_s
-        ways.append(Wait(p50_s, grows.p90.timestamp() - now + drain.p90_s))
+        ways.append(Wait(grows.p50_s + drain.p50_s, grows.p90_s + drain.p90_s))
     if not ways:
         return None
     return Wait(min(way.p50_s for way in ways), min(way.p90_s for way in ways))
+
+
+def _until_it_grows(pool: PoolIntent, now: float) -> Wait | None:
+    if pool.may_grow:
+        return Wait(pool.cold_start_p50_s, pool.cold_start_p90_s)
+    if pool.grows is None or pool.grows.p90.timestamp() < now:
+        return None
+    return Wait(max(0.0, pool.grows.p50.timestamp() - now), pool.grows.p90.timestamp() - now)
 
 
 def kind_of(promised_s: float, *, is_stopped: bool) -> int:
