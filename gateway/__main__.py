@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
@@ -107,26 +107,34 @@ async def _serve(settings: Settings, trusted: _Trusted, name: str, listener: soc
         health = HealthHandler(evaluator, follower, tally, publisher)
         server = Server(build_app(evaluator, health, streams, identity))
         follower.start_from_disk()
-        stop = _stop_on_signals()
+        teller = AdmissionTeller(name, tally, lambda: Outbox(path, f"/gateways/{name}", redis))
+        use = UseMeter(UseLog(redis, process), holder, tally)
+        loops = {
+            "follower": follower.run,
+            "demand": publisher.run,
+            "telling": teller.run,
+            "streams": streams.run,
+            "use": use.run,
+            "quotas": quotas.run,
+        }
+        if tokens is not None:
+            loops["tokens"] = tokens.run
         _log.info("gateway.listening", name=name, port=listener.getsockname()[1])
-        async with asyncio.TaskGroup() as loops:
-            teller = AdmissionTeller(name, tally, lambda: Outbox(path, f"/gateways/{name}", redis))
-            use = UseMeter(UseLog(redis, process), holder, tally)
-            runs = {
-                "follower": follower.run,
-                "demand": publisher.run,
-                "telling": teller.run,
-                "streams": streams.run,
-                "use": use.run,
-                "quotas": quotas.run,
-            }
-            if tokens is not None:
-                runs["tokens"] = tokens.run
-            tasks = [loops.create_task(keep_running(*each)) for each in runs.items()]
-            await server.serve(listener, stop)
-            for task in tasks:
-                task.cancel()
+        await _serve_beside(loops, server, listener)
     _log.info("gateway.stopped", name=name)
+
+
+async def _serve_beside(
+    loops: Mapping[str, Callable[[], Coroutine[None, None, None]]],
+    server: Server,
+    listener: socket.socket,
+) -> None:
+    stop = _stop_on_signals()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(keep_running(*each)) for each in loops.items()]
+        await server.serve(listener, stop)
+        for task in tasks:
+            task.cancel()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -314,7 +314,8 @@ def changed_features(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
 
     A gate's part is renewed each second, mostly unmoved, and renewing changes no answer.
     """
-    if moved_gates(before, after) == frozenset() and tiers_that_wait(before) == tiers_that_wait(after):
+    is_as_before = moved_gates(before, after) == frozenset()
+    if is_as_before and tiers_that_wait(before) == tiers_that_wait(after):
         return ()
     then, now = _decided_by(before), _decided_by(after)
     return tuple(sorted(name for name in {*then, *now} if then.get(name) != now.get(name)))
