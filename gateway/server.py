@@ -132,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._body = b""
         self._head_bytes = 0
         self._has_head = False
+        self._trailers = 0
         self._expects = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -198,6 +199,9 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what is announced to be too large is refused before it is sent."""
+        if self._has_head:
+            self._drop_trailer()
+            return
         headers = self._headers
         headers.append((name, value))
         length = len(name)
@@ -207,6 +211,12 @@ class Connection(asyncio.Protocol):
         elif length == _LENGTH_OF_EXPECT and name.lower() == b"expect":
             self._expects = value.lower() == b"100-continue"
         elif len(headers) > self._limits.headers:
+            raise _Refused(431, "too-large", f"there are over {self._limits.headers} headers")
+
+    def _drop_trailer(self) -> None:
+        """Count it and no more: whoever vouched for the headers has not seen what comes after."""
+        self._trailers += 1
+        if len(self._headers) + self._trailers > self._limits.headers:
             raise _Refused(431, "too-large", f"there are over {self._limits.headers} headers")
 
     def on_headers_complete(self) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedded.ports import LOOPBACK
-from tests.gateway.asking import Asked
+from tests.gateway.asking import CALLERS, KEY, NOBODY, Asked
 from tests.gateway.running import RunningGateway, running_gateway
 from tests.tidegate.snapshots import gate, intent, snapshot, texts
+from tidegate.callers import CallersSpec
 
 FLAGS: Final = "/ofrep/v1/evaluate/flags"
 ASK: Final = b'{"feature":"image","user":"ada","tier":"pro"}'
@@ -150,6 +151,37 @@ async def status_of(port: int, raw: bytes) -> int:
         return int(line.split()[1])
     finally:
         writer.close()
+
+
+PROXIED: Final = CallersSpec.model_validate(
+    {
+        "apiKeys": [key.model_dump() for key in CALLERS.api_keys],
+        "proxies": {"addresses": ["127.0.0.0/8"], "header": "X-Tidegate-Tier"},
+    }
+)
+TRAILERS: Final = {
+    "tier of a proxy": b"X-Tidegate-Tier: pro",
+    "key": f"X-API-Key: {KEY}".encode(),
+    "bearer": f"Authorization: Bearer {KEY}".encode(),
+}
+
+
+@pytest.mark.integration
+async def test_what_comes_after_the_body_says_nothing_of_who_asks(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    closed_to_free = snapshot(intent(), gate({"free": 0.0}, safe_share=0.0))
+    (state / "gateway-one.json").write_text(closed_to_free.model_dump_json())
+    chunked = "Transfer-Encoding: chunked"
+    head = f"POST /v1/admit HTTP/1.1\r\nHost: a\r\n{chunked}\r\n%s\r\n".encode()
+    body = b"%x\r\n%s\r\n0\r\n" % (len(ASK), ASK)
+    at = (tmp_path, NOBODY, "--name", "one")
+    async with running_gateway(*at, callers=PROXIED) as gateway:
+        for name, line in TRAILERS.items():
+            as_header = head % (line + b"\r\n") + body + b"\r\n"
+            as_trailer = head % b"" + body + line + b"\r\n\r\n"
+            told = [await status_of(gateway.port, raw) for raw in (as_header, as_trailer)]
+            assert (name, told) == (name, [200, 429])
 
 
 @pytest.mark.integration

@@ -37,6 +37,8 @@ class Echo:
         if request.target == b"/large":
             return Reply(200, b"x" * 100_000, ())
         said = b" ".join((request.method, request.target, request.body))
+        if request.target == b"/headers":
+            said = b",".join(name for name, _ in request.headers)
         return Reply(200, said, ((b"content-type", b"text/plain"),))
 
     def broken(self, request: Request, defect: BaseException) -> Reply:
@@ -125,6 +127,18 @@ async def test_a_request_may_come_byte_by_byte_and_in_chunks() -> None:
             await writer.drain()
         assert await read_answer(reader) == (200, b"POST /a abcde")
         writer.close()
+
+
+async def test_trailers_are_headers_neither_of_their_request_nor_of_the_next() -> None:
+    chunked = b"POST /headers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    async with running() as server:
+        reader, writer = await server.connect()
+        writer.write(chunked + b"X-Api-Key: a\r\nY:\r\n\r\n" + GET % b"headers")
+        assert await read_answer(reader) == (200, b"Host,Transfer-Encoding")
+        assert await read_answer(reader) == (200, b"Host")
+        writer.close()
+        said = await server.say(chunked + b"A: b\r\n" * 63 + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 431")
 
 
 async def test_a_head_has_the_length_of_the_body_and_no_body() -> None:
