@@ -8,6 +8,8 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+
 from tidegate.rules import refusals
 from tidegate.rules.outcome import Outcome
 
@@ -17,25 +19,15 @@ _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
 
 
-class Request:
+class Request(msgspec.Struct, gc=False):
     """One HTTP request with its whole body; header names are as they were sent."""
 
-    __slots__ = ("body", "headers", "method", "peer", "target")
-
-    def __init__(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: Sequence[Header] = (),
-        body: bytes = b"",
-        peer: str | None = None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.peer = peer
-        """The address that the request came from."""
+    method: bytes
+    target: bytes
+    headers: Sequence[Header] = ()
+    body: bytes = b""
+    peer: str | None = None
+    """The address that the request came from."""
 
     @property
     def path(self) -> bytes:

@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
+from gateway.limits import Limits
 from gateway.replies import Reply
-from gateway.server import Limits
 from tests.gateway.test_server import GET, WITHIN_S, Running, read_answer, running
 
 pytestmark = pytest.mark.integration
@@ -113,7 +113,7 @@ async def test_what_cannot_be_read_is_told_after_the_promise() -> None:
 async def test_who_asks_first_behind_a_promise_is_told_to_go_on_after_it() -> None:
     async with running() as server:
         reader, writer = await server.connect()
-        asks = b"POST /a HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        asks = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
         writer.write(GET % b"later" + asks)
         await until_promised(server)
         server.echo.promised[0].set_result(KEPT)
