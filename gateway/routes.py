@@ -1,14 +1,14 @@
 """Every endpoint of the gateway, in one list."""
 
 from gateway.admit import AdmitHandler
-from gateway.app import App, Below, Handler
+from gateway.app import BROKEN, App, Below, Handler, broken
 from gateway.check import CHECK_PATH, CheckHandler
 from gateway.evaluate import Evaluator
 from gateway.health import HealthHandler
 from gateway.identity import Identity, NotBelieved
 from gateway.models import MODELS_PATH, ModelsHandler
 from gateway.ofrep import FLAGS_PATH, OfrepHandler
-from gateway.replies import Answer, Request, Stream
+from gateway.replies import Answer, Reply, Request, Stream, json_reply
 from gateway.streams import EVENTS_PATH, Streams
 from gateway.waitlist import WaitlistHandler
 from gateway.why import WhyHandler
@@ -40,6 +40,7 @@ def build_app(
             Below(b"GET", MODELS_PATH + b"/", models.one),
             Below(b"*", CHECK_PATH, CheckHandler(evaluator)),
         ),
+        broken=broken_as_asked,
     )
 
 
@@ -54,3 +55,10 @@ def _for_servers(identity: Identity, handler: Handler) -> Handler:
         return handler(request)
 
     return guarded
+
+
+def broken_as_asked(request: Request) -> Reply:
+    """Tell of a defect of ours in the form that the client's protocol knows."""
+    if request.path.startswith(FLAGS_PATH):
+        return json_reply(500, {"errorDetails": BROKEN})
+    return broken(request)
