@@ -135,6 +135,13 @@ def summary(measured: Mapping[str, Mapping[int, list[Measured]]]) -> dict[str, o
             name: [round(min(r.rps for r in runs[64])), round(max(r.rps for r in runs[64]))]
             for name, runs in measured.items()
         },
+        "spread_p99_ms": {
+            name: [
+                round(min(r.p99_ms for r in runs[64]), 3),
+                round(max(r.p99_ms for r in runs[64]), 3),
+            ]
+            for name, runs in measured.items()
+        },
         "one_connection_rps": {
             name: round(_median(run.rps for run in runs[1])) for name, runs in measured.items()
         },
