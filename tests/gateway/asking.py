@@ -33,6 +33,7 @@ from tidegate.holding import SnapshotHolder
 from tidegate.signing import Key, Keyring
 from tidegate.snapshot import Snapshot
 
+WITHIN_S = 10.0
 KEY = "a-key-for-tests"
 CALLERS = CallersSpec(
     api_keys=(ApiKeySpec(name="tests", sha256=hashlib.sha256(KEY.encode()).hexdigest()),)

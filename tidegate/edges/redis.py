@@ -1,5 +1,6 @@
 """Redis: what is published and what is counted. It may be lost at any time."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -304,14 +305,20 @@ class Redis:
 
     async def call(self, pending: object) -> object:
         """Await a command of `commands`; raises Unavailable past the deadline."""
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
-            return await cast("Awaitable[object]", pending)
+            answer = await cast("Awaitable[object]", pending)
         except _LOST as error:
             message = (
                 f"redis: no answer from {self.url} ({error}). "
                 "Start it, or set TIDEGATE_REDIS to where it is."
             )
             raise Unavailable(message, code="redis-unavailable") from error
+        # Before Python 3.12 asyncio.wait_for, which the client sends with, may swallow one.
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        return answer
 
 
 def as_json(part: GatePart | WaitlistPart) -> str:
