@@ -126,6 +126,6 @@ class Lease:
             self.frees_at = self.quota.counts_until(granted.frees_ms)
             self.asks_again_at = min(now + ASKS_AGAIN_S, self.frees_at)
             self.low = 0
-        else:
+        elif ask.needed:
             self.frees_at = self.asks_again_at = 0.0
             self.low = self.units // 4

@@ -27,7 +27,7 @@ R = TypeVar("R")
 class Bounds:
     """How long is waited, and how much is remembered."""
 
-    wait_s: float = 0.04
+    wait_s: float = 0.03
     """How long an answer may wait for a lease; then it is given as the quota says for a loss."""
     idle_s: float = 1.0
     """What a user leaves unused for so long is given back to the other gateways."""
@@ -238,6 +238,8 @@ class Quotas(Generic[R]):
         if (lease.number or lease.used) and len(self._asking) < 2 * self._bounds.most:
             lease.is_leaving = True
             self._want(lease)
+        else:
+            self._asking.pop(lease, None)
 
     async def _ask(self) -> None:
         """Ask once for many; what nobody heard is told again, and counts once."""
@@ -259,14 +261,15 @@ class Quotas(Generic[R]):
         self._is_lost = False
         now = self._clock()
         for lease, ask, granted in zip(leases, asks, answers, strict=True):
-            self._asking.pop(lease, None)
             if not ask.ends:
                 lease.take_in(ask, granted, now)
-        for lease, ask in zip(leases, asks, strict=True):
+        for lease in leases:
             for waiter in tuple(lease.waiters):
                 self._look_again(waiter)
+        for lease, ask in zip(leases, asks, strict=True):
+            self._asking.pop(lease, None)
             if not ask.ends:
-                self._want(lease)
+                self._want(lease)  # behind all others
 
     def _lose(self) -> None:
         self._is_lost = True

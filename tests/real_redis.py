@@ -40,6 +40,10 @@ class RealRedis:
             await self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     async def flush(self) -> None:
         await self.raw.flushall()
 
