@@ -1,6 +1,7 @@
 """The admission check: whether a request's work may begin now."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from gateway.evaluate import Evaluator
@@ -57,17 +58,22 @@ class AdmitHandler:
             return refused.reply
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
-        if not outcome.quotas and not begins_session:
+        if begins_session:
+            tell = partial(self._told_of_session, request, question, held, now)
+        elif outcome.quotas:
+            tell = partial(self._told, question, held, now)
+        else:
             return self._told(question, held, now, outcome)
-
-        def tell(outcome: Outcome) -> Reply:
-            if begins_session and outcome.allowed:
-                return _let_in(outcome, self._evaluator.begin_session(request, question, held, now))
-            return self._told(question, held, now, outcome)
-
         if outcome.quotas:
             return self._evaluator.spend(question, outcome, now, tell)
         return tell(outcome)
+
+    def _told_of_session(
+        self, request: Request, question: Question, held: Held, now: float, outcome: Outcome
+    ) -> Reply:
+        if outcome.allowed:
+            return _let_in(outcome, self._evaluator.begin_session(request, question, now))
+        return self._told(question, held, now, outcome)
 
     def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)

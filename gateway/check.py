@@ -1,13 +1,14 @@
 """The check at a proxy: Envoy, nginx, Caddy and Traefik ask before they pass a request on."""
 
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.admit import not_ready, told_to
 from gateway.evaluate import Evaluator
-from gateway.identity import NotBelieved
+from gateway.identity import CHALLENGE, NotBelieved
 from gateway.questions import DEFAULT_SURFACE
-from gateway.replies import Answer, Header, Reply, Request, as_headers, refusal
+from gateway.replies import Answer, Header, Reply, Request, as_headers, problem, refusal
 from gateway.written import FOREVER, Written
 from tidegate.holding import Held
 from tidegate.rules.outcome import Outcome, Question
@@ -39,32 +40,26 @@ class CheckHandler:
         """Answer 200 to pass the request on, or what the client is to be told."""
         said = _read(request)
         held = self._evaluator.held()
+        if not held.is_ready:
+            return _as_wanted(not_ready(said.question.user), said)
         try:
-            question = self._identified(request, said.question, held)
+            question = self._evaluator.vouched(request, said.question, held)
         except NotBelieved as refused:
             return _as_wanted(refused.reply, said)
-        if not held.is_ready:
-            return _as_wanted(not_ready(question.user), said)
-        now = self._evaluator.now()
-        outcome = self._evaluator.admit(request, question, held, now)
-        if not outcome.quotas:
-            return _as_wanted(self._told(question, held, now, outcome), said)
-
-        def tell(outcome: Outcome) -> Reply:
-            return _as_wanted(self._told(question, held, now, outcome), said)
-
-        return self._evaluator.spend(question, outcome, now, tell)
-
-    def _identified(self, request: Request, question: Question, held: Held) -> Question:
-        if not held.is_ready:
-            return question
-        question = self._evaluator.vouched(request, question, held)
         if not question.user:
             detail = "nobody says who the user is. Send X-Tidegate-User, or a token that names one"
-            raise NotBelieved(401, "caller-unknown", detail)
-        return question
+            return problem(401, "caller-unknown", detail, None, CHALLENGE)
+        now = self._evaluator.now()
+        outcome = self._evaluator.admit(request, question, held, now)
+        if question is not said.question:
+            said = said._replace(question=question)
+        if outcome.quotas:
+            tell = partial(self._told, said, held, now)
+            return self._evaluator.spend(question, outcome, now, tell)
+        return self._told(said, held, now, outcome)
 
-    def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
+    def _told(self, said: _Said, held: Held, now: float, outcome: Outcome) -> Reply:
+        question = said.question
         reply = self._written.get(held, outcome, now)
         if reply is None:
             retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
@@ -73,7 +68,7 @@ class CheckHandler:
                 Reply(200, b"", told) if outcome.allowed else refusal(outcome, question.tier, *told)
             )
             self._written.keep(held, outcome, reply, until=FOREVER)
-        return told_to(question.user, reply, outcome, now)
+        return _as_wanted(told_to(question.user, reply, outcome, now), said)
 
 
 def _read(request: Request) -> _Said:

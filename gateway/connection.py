@@ -94,11 +94,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and answer each request that is whole."""
-        if self._is_closing or self._is_stream:
-            return
-        if self._promised is not None:
-            self._behind.append(partial(self.data_received, data))
-            self._transport.pause_reading()
+        if self._is_closing or self._is_stream or self._promised is not None:
+            self._set_aside(data)
             return
         if len(data) > self._most_at_once:
             self._receive_in_pieces(data)
@@ -117,6 +114,12 @@ class Connection(asyncio.Protocol):
             self._feed_without_offer(behind_offer)
         if self._began_at is not None:
             self._look_at_half()
+
+    def _set_aside(self, data: bytes) -> None:
+        """Keep what comes while an answer is waited for, and read no more; drop it at the end."""
+        if not (self._is_closing or self._is_stream):
+            self._behind.append(partial(self.data_received, data))
+            self._transport.pause_reading()
 
     def _receive_in_pieces(self, data: bytes) -> None:
         """Take no more at once than a head may have, so that what is too large is seen as such."""

@@ -197,12 +197,9 @@ class Quotas(Generic[R]):
         waiter.timer = loop.call_later(_LAST_S, self._be_late, waiter)
 
     def _be_late(self, waiter: Waiter) -> None:
-        late = [waiter]
         if self._is_late(asyncio.get_running_loop().time()):
-            self._is_lost = True
-            late = list(self._waiters)
-        for each in late:
-            self._settle_unknown(each)
+            self._is_lost = True  # so that nobody else begins to wait
+        self._settle_unknown(waiter)
 
     def _settle_unknown(self, waiter: Waiter) -> None:
         if waiter.is_gone():

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.real_redis import real_redis
-from tests.tidegate.snapshots import gate, intent, snapshot
+from tests.tidegate.snapshots import feature, gate, intent, snapshot
 from tidegate.clients.client import Client, follow
 from tidegate.holding import SnapshotHolder
+from tidegate.quotas import QuotaSpec
 from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot
 
@@ -41,6 +42,19 @@ def test_what_is_taken_is_in_force_with_the_next_answer() -> None:
     assert client.may_use("image", "ada", "free").code is Code.GATE_SHED
     assert client.may_use("image", "ada", "pro").allowed
     assert client.may_sign_up("image", "ada", "free").code is Code.WAITLISTED
+
+
+def test_an_outcome_names_its_quotas_and_takes_nothing_from_them() -> None:
+    holder = SnapshotHolder()
+    client = Client(holder)
+    free = {"free": (QuotaSpec(uses="1 a day"),)}
+    holder.take(snapshot(intent({"image": feature(quotas=free)}, at=time.time())))
+    for _ in range(3):
+        outcome = client.may_use("image", "ada", "free")
+        assert outcome.allowed
+        assert [quota.text for quota in outcome.quotas] == ["1 a day, UTC"]
+    assert client.may_use("image", "ada", "pro").quotas == ()
+    assert client.may_sign_up("image", "ada", "free").quotas == ()
 
 
 def test_a_stale_snapshot_is_served_and_told() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.leases import Lease
 from gateway.quotas import Bounds
 from tests.gateway.spending import (
     PATIENT,
@@ -238,6 +239,27 @@ async def test_whoever_is_told_to_end_while_asking_ends(redis: RealRedis) -> Non
             asking.cancel()
             await asyncio.wait([asking], timeout=WITHIN_S)
             assert asking.cancelled()
+
+
+def test_a_lease_that_asks_for_more_goes_on_holding_what_it_holds() -> None:
+    (quota,) = allowed("40 a day").quotas
+    lease = Lease("image:day@UTC:ada", "one.1", quota, quota.part(NOW))
+    lease.take_in(lease.ask(), Granted(4, 0), NOW)
+    lease.used = 3
+    asked = lease.ask()
+    lease.used = 4  # the last one is spent while the answer is on its way
+    lease.take_in(asked, Granted(asked.held, 0), NOW)
+    assert (asked.held, lease.held, lease.units) == (4, 4, 0)
+
+
+def test_a_lease_that_only_tells_does_not_forget_that_nothing_was_left() -> None:
+    (quota,) = allowed("2 a day").quotas
+    part = quota.part(NOW)
+    lease = Lease("image:day@UTC:ada", "one.1", quota, part)
+    asked = lease.ask()._replace(needed=1)
+    lease.take_in(asked, Granted(0, part.start_ms), NOW)
+    lease.take_in(lease.ask(), Granted(0, 0), NOW)
+    assert lease.frees_at == part.end
 
 
 async def test_no_name_of_a_user_is_in_redis(redis: RealRedis) -> None:

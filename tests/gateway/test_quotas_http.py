@@ -136,9 +136,9 @@ async def test_requests_that_wait_for_a_lease_are_answered_before_the_end(tmp_pa
                 said = await asyncio.wait_for(reader.readline(), WITHIN_S)
                 assert said.startswith(b"HTTP/1.1 200")
                 writer.close()
-            assert await one.stop() == 0
         finally:
             os.kill(redis.pid, signal.SIGCONT)
+        assert await one.stop() == 0
         assert "Traceback" not in one.log
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -103,6 +104,17 @@ async def test_what_is_leased_is_spent_before_the_fail_mode_decides(redis: RealR
         assert (await one.use(daily)).allowed
 
 
+async def test_while_redis_is_known_to_be_lost_nobody_waits_at_all(redis: RealRedis) -> None:
+    async with spending(redis, bounds=HOLDS) as one:
+        await until_known(one)
+        with frozen(redis):
+            await one.use(allowed("5 a day"), "the first")
+            for n in range(20):
+                answer = one.ask(allowed("5 a day"), f"user-{n}")
+                assert not isinstance(answer, asyncio.Future)
+                await asyncio.sleep(0)
+
+
 async def test_an_open_quota_lets_in_up_to_the_limit_and_books_it_once(redis: RealRedis) -> None:
     daily = allowed("20 a day")
     async with spending(redis, bounds=HOLDS) as one:
@@ -135,14 +147,8 @@ async def test_what_was_let_in_unknown_counts_for_all_gateways_later(redis: Real
 async def test_of_several_quotas_one_that_is_closed_refuses_and_none_is_taken(
     redis: RealRedis,
 ) -> None:
-    both = allowed("9 a day"), allowed("9 an hour", on_lost="close")
-    use = type(both[0])(
-        **{
-            name: getattr(both[0], name)
-            for name in ("allowed", "code", "reason", "feature", "tier", "pool", "version")
-        },
-        quotas=both[0].quotas + both[1].quotas,
-    )
+    daily, hourly = allowed("9 a day"), allowed("9 an hour", on_lost="close")
+    use = replace(daily, quotas=(*daily.quotas, *hourly.quotas))
     async with spending(redis, bounds=HOLDS) as one:
         await until_known(one)
         with frozen(redis):
