@@ -47,8 +47,8 @@ def test_what_is_taken_is_in_force_with_the_next_answer() -> None:
 def test_an_outcome_names_its_quotas_and_takes_nothing_from_them() -> None:
     holder = SnapshotHolder()
     client = Client(holder)
-    free = {"free": (QuotaSpec(uses="1 a day"),)}
-    holder.take(snapshot(intent({"image": feature(quotas=free)}, at=time.time())))
+    limited = {"image": feature(quotas={"free": (QuotaSpec(uses="1 a day"),)})}
+    holder.take(snapshot(intent(limited, at=time.time()), gate(at=time.time())))
     for _ in range(3):
         outcome = client.may_use("image", "ada", "free")
         assert outcome.allowed
