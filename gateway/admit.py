@@ -72,7 +72,7 @@ class AdmitHandler:
         self, request: Request, question: Question, held: Held, now: float, outcome: Outcome
     ) -> Reply:
         if outcome.allowed:
-            return _let_in(outcome, self._evaluator.begin_session(request, question, now))
+            return _let_in(outcome, self._evaluator.begin_session(request, question, held, now))
         return self._told(question, held, now, outcome)
 
     def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
