@@ -85,7 +85,6 @@ class LaneKeeper:
             elif open_now.below - issued_below < self._spare(feature, tier, issued_below) // 2:
                 await self._open(feature, tier, lane)
             await self._mark(feature, tier, lane, now)
-            self._note(None)
         except Unavailable as error:
             if error.code != "record-unavailable":
                 raise
@@ -141,10 +140,12 @@ class LaneKeeper:
     async def _within(self, recording: Awaitable[_T]) -> _T:
         try:
             async with asyncio.timeout(_RECORD_WITHIN_S):
-                return await recording
+                recorded = await recording
         except TimeoutError as error:
             message = f"record: no answer within {_RECORD_WITHIN_S:g} s."
             raise Unavailable(message, code="record-unavailable") from error
+        self._note(None)
+        return recorded
 
     def _note(self, error: Unavailable | None) -> None:
         if (error is not None) is not self._record_is_away:

@@ -78,4 +78,6 @@ def place_in(snapshot: Snapshot, feature: str, ticket: Ticket, now: float) -> Pl
     described = None if intent is None else intent.features.get(feature)
     if part is None or described is None or described.waitlist is None:
         return None
+    if ticket.tier not in part.lanes:  # the catalogue has no such lane any more
+        return Place(Standing.EXPIRED)
     return place_of(part, ticket.tier, ticket.number, described.waitlist, now)

@@ -117,9 +117,9 @@ def _may_come(outcome: Outcome, held: Held, ticket: Ticket | None, now: float) -
 
 
 def _expired(ticket: Ticket, place: Place) -> Reply:
-    ended = "" if not place.until else f" until {_instant(place.until)}"
+    ended = f" since {_instant(place.until)}" if place.until else ""
     detail = (
-        f"number {ticket.number} of {ticket.tier} was called and could come{ended}. "
+        f"the time of number {ticket.number} of {ticket.tier} is over{ended}. "
         "Ask again without the ticket for a new place"
     )
     return problem(410, "ticket-expired", detail)

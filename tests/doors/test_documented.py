@@ -68,6 +68,7 @@ async def said(argv: list[str], env: dict[str, str], cwd: Path) -> str:
 def test_every_way_has_an_example() -> None:
     assert [heading for heading, _, _ in examples()] == [
         "HTTP",
+        "A place in line",
         "OpenFeature over OFREP",
         "A function",
         "A function",

@@ -203,6 +203,14 @@ async def test_a_call_ends_with_its_window_and_the_place_with_it(asked: Asked) -
     assert (await join(asked)).json["number"] == 1
 
 
+async def test_a_lane_that_the_catalogue_dropped_leaves_a_ticket_expired(asked: Asked) -> None:
+    ticket = (await join(asked, tier="guest")).json["ticket"]
+    part = line(Lane(issued_below=5), version=30)
+    kept = part.model_copy(update={"lanes": {"free": part.lanes["free"]}})
+    assert asked.holder.take(Snapshot(waitlists={"image": kept}))
+    assert (await join(asked, ticket=ticket)).json["code"] == "ticket-expired"
+
+
 async def test_a_ticket_is_good_for_its_user_and_feature_alone(asked: Asked) -> None:
     ticket = (await join(asked)).json["ticket"]
     call(asked, 1)
