@@ -59,14 +59,14 @@ class AdmitHandler:
         now = self._evaluator.now()
         outcome = self._evaluator.admit(request, question, held, now)
         if begins_session:
-            tell = partial(self._told_of_session, request, question, held, now)
+            answer = partial(self._told_of_session, request, question, held, now)
         elif outcome.quotas:
-            tell = partial(self._told, question, held, now)
+            answer = partial(self._told, question, held, now)
         else:
             return self._told(question, held, now, outcome)
         if outcome.quotas:
-            return self._evaluator.spend(question, outcome, now, tell)
-        return tell(outcome)
+            return self._evaluator.spend(question, outcome, now, answer)
+        return answer(outcome)
 
     def _told_of_session(
         self, request: Request, question: Question, held: Held, now: float, outcome: Outcome

@@ -68,16 +68,16 @@ class Evaluator:
         return outcome
 
     def spend(
-        self, question: Question, outcome: Outcome, now: float, tell: Callable[[Outcome], Reply]
+        self, question: Question, outcome: Outcome, now: float, answer: Callable[[Outcome], Reply]
     ) -> Answer:
-        """Take one use from the user's quotas, count, and return what `tell` makes of the outcome.
+        """Take one use from the user's quotas, count, and return what `answer` makes of the outcome.
 
         In a while, where what is left has to be asked for.
         """
 
         def settle(outcome: Outcome) -> Reply:
             self._count(outcome, question.user)
-            return tell(outcome)
+            return answer(outcome)
 
         return self.quotas.spend(question.user, outcome, now, settle)
 
