@@ -26,19 +26,25 @@ from tidegate.snapshot import Snapshot
 _SIZES: Final = (10, 1_000, 10_000)
 _INVITED: Final = 1_000
 
-Asked = Sequence[tuple[str, str]]
+_INVITED_FEATURES: Final = 10
+
+Asked = Sequence[tuple[str, str, str]]
+"""Feature, user and tier of each question."""
 
 
 def tidegate_client(features: int = 1, *, is_by_invitation: bool = False) -> Client:
-    """Return a client of so many features, of which "image" is asked for."""
+    """Return a client of so many features, named by `named`."""
     invited = tuple(f"invited-{n}" for n in range(_INVITED)) if is_by_invitation else ()
-    more = {f"feature-{n}": the_feature(invited=invited) for n in range(features - 1)}
-    if is_by_invitation:
-        more["image"] = the_feature(invited=invited)
-    intent, gate = the_snapshot(time.time(), more)
+    made = {name: the_feature(invited=invited) for name in named(features)}
+    intent, gate = the_snapshot(time.time(), made)
     holder = SnapshotHolder()
     holder.take(Snapshot(intent=intent, gates={"image": gate}))
     return Client(holder)
+
+
+def named(features: int) -> list[str]:
+    """Name so many features."""
+    return ["image", *(f"feature-{n}" for n in range(1, features))]
 
 
 def compare(rounds: int, decisions: int) -> dict[str, object]:
@@ -63,46 +69,79 @@ def compare(rounds: int, decisions: int) -> dict[str, object]:
         "tidegate_us": round(medians["tidegate"], 3),
         "peers_us": peers_us,
         "ratio_to_fastest_peer": round(min(peers_us.values()) / medians["tidegate"], 2),
-        "spread_us": {name: [round(min(e), 3), round(max(e), 3)] for name, e in took.items()},
+        "spread_us": _spread(took),
     }
 
 
 def scale(rounds: int, decisions: int) -> dict[str, object]:
-    """Time the same question among more and more features, and beside long invite lists."""
-    asked = draw(decisions)
-    took: dict[str, list[float]] = {}
-    memory_mib: dict[str, float] = {}
+    """Time one feature's questions among more and more, and questions about all of them."""
     clients: dict[str, Client] = {}
-    for size in _SIZES:
+    asked: dict[str, Asked] = {}
+    memory_mib: dict[str, float] = {}
+    for name, features in (*((str(size), size) for size in _SIZES), ("invited", _INVITED_FEATURES)):
         tracemalloc.start()
-        clients[str(size)] = tidegate_client(size)
-        _ask_tidegate(clients[str(size)], asked)
-        memory_mib[str(size)] = round(tracemalloc.get_traced_memory()[0] / 2**20, 2)
+        clients[name] = tidegate_client(features, is_by_invitation=name == "invited")
+        _ask_tidegate(clients[name], _each_in_every_tier(features))
+        memory_mib[name] = round(tracemalloc.get_traced_memory()[0] / 2**20, 2)
         tracemalloc.stop()
-    clients["invited"] = tidegate_client(10, is_by_invitation=True)
+        asked[name] = draw(decisions, named(features))
+    asked["invitees"] = [(f, f"invited-{int(u[5:]) % _INVITED}", t) for f, u, t in asked["invited"]]
+    clients["invitees"] = clients["invited"]
+    for size in _SIZES:
+        clients[f"one of {size}"], asked[f"one of {size}"] = clients[str(size)], draw(decisions)
+    took: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, client in clients.items():
-            us = us_each(lambda c=client: _ask_tidegate(c, asked), decisions)  # type: ignore[misc]
+            us = us_each(lambda n=name, c=client: _ask_tidegate(c, asked[n]), decisions)  # type: ignore[misc]
             took.setdefault(name, []).append(us)
     medians = {name: round(statistics.median(each), 3) for name, each in took.items()}
+    one_of = {str(size): medians[f"one of {size}"] for size in _SIZES}
+    drawn = {str(size): medians[str(size)] for size in _SIZES}
     return {
-        "us_by_features": {name: us for name, us in medians.items() if name != "invited"},
+        "us_by_features": one_of,
+        "us_by_features_drawn": drawn,
         "us_with_1000_invited": medians["invited"],
-        "memory_mib_by_features": memory_mib,
-        "flat_ratio": round(medians[str(_SIZES[-1])] / medians[str(_SIZES[0])], 3),
+        "us_of_invitees": medians["invitees"],
+        "memory_mib_by_features": {str(size): memory_mib[str(size)] for size in _SIZES},
+        "memory_mib_with_1000_invited": memory_mib["invited"],
+        "flat_ratio": _flat(one_of),
+        "flat_ratio_drawn": _flat(drawn),
+        "scale_spread_us": _spread(took),
     }
 
 
-def draw(count: int) -> Asked:
-    """Draw users with their tiers, the same each time."""
+def _flat(us_by_features: Mapping[str, float]) -> float:
+    return round(us_by_features[str(_SIZES[-1])] / us_by_features[str(_SIZES[0])], 3)
+
+
+def _each_in_every_tier(features: int) -> Asked:
+    """Ask often enough that everybody is let in and left out: then everything is compiled."""
+    return [
+        (name, f"user-{n}", tier) for name in named(features) for tier in TIERS for n in range(12)
+    ]
+
+
+def _spread(took: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {name: [round(min(each), 3), round(max(each), 3)] for name, each in took.items()}
+
+
+def draw(count: int, features: Sequence[str] = ("image",)) -> Asked:
+    """Draw users with their tiers, and what they ask for, the same each time."""
     generator = random.Random(20)
-    return [(f"user-{generator.randrange(USERS)}", generator.choice(TIERS)) for _ in range(count)]
+    return [
+        (
+            generator.choice(features),
+            f"user-{generator.randrange(USERS)}",
+            generator.choice(TIERS),
+        )
+        for _ in range(count)
+    ]
 
 
 def check(name: str, decide: Decide, asked: Asked) -> None:
     """Stop unless a contestant lets in a fifth of Free and everybody else."""
     let_in: Mapping[str, list[bool]] = {tier: [] for tier in TIERS}
-    for user, tier in asked:
+    for _, user, tier in asked:
         let_in[tier].append(decide(user, tier))
     shares = {tier: sum(each) / max(1, len(each)) for tier, each in let_in.items()}
     free = shares.pop("free")
@@ -119,12 +158,12 @@ def us_each(run: Callable[[], None], count: int) -> float:
 
 def _ask_tidegate(client: Client, asked: Asked) -> None:
     may_use = client.may_use
-    for user, tier in asked:
-        may_use("image", user, tier)
+    for feature, user, tier in asked:
+        may_use(feature, user, tier)
 
 
 def _ask(decide: Decide, asked: Asked) -> None:
-    for user, tier in asked:
+    for _, user, tier in asked:
         decide(user, tier)
 
 

@@ -2,7 +2,8 @@
 
 One, eight and 32 clients follow one real Redis. Each publication moves the exposure of a feature
 between all and nobody; its effect is there when a client answers by it. A client is looked at
-whenever its snapshot changes, so that nothing is polled.
+whenever its snapshot changes, so that nothing is polled. Then the same for a gate that shuts and
+opens, beside 10,000 features that stay as they are.
 """
 
 import argparse
@@ -20,17 +21,25 @@ from typing import Final
 import structlog
 import uvloop
 
-from benchmarks.deciding import TIERS, the_feature, the_snapshot
+from benchmarks.deciding import FREE_SHARE, TIERS, USERS, the_feature, the_snapshot
 from embedded.ports import free_ports
 from embedded.redis import RedisServer, find_redis
 from tidegate.edges.follower import Follower
 from tidegate.edges.redis import Redis
 from tidegate.edges.stored import SnapshotFile
 from tidegate.holding import Held, SnapshotHolder
-from tidegate.snapshot import next_version
+from tidegate.rules.exposure import is_exposed
+from tidegate.snapshot import FeatureIntent, GatePart, IntentPart, next_version
 
 _CLIENTS: Final = (1, 8, 32)
-_WITHIN_S: Final = 20.0
+_CLIENTS_OF_MANY: Final = (1, 8)
+"""Each holds all features, in one process."""
+_WITHIN_S: Final = 60.0
+_MANY: Final = 10_000
+_USER: Final = next(
+    f"user-{n}" for n in range(USERS) if is_exposed("image", f"user-{n}", FREE_SHARE)
+)
+"""Somebody of Free who is let in while the gate is open."""
 
 
 class _Connected:
@@ -61,7 +70,7 @@ class _Connected:
         await self.redis.close()
 
     def _look(self, held: Held) -> None:
-        allowed = held.decider.decide("image", "ada", "pro", "api", time.time()).allowed
+        allowed = held.decider.decide("image", _USER, "free", "api", time.time()).allowed
         if allowed is not self.is_allowed:
             self.is_allowed, self.changed_s = allowed, time.monotonic()
             self.changed.set()
@@ -77,9 +86,18 @@ async def measure(publications: int) -> dict[str, object]:
         )
         try:
             await _until_ready(server)
+            async with Redis(server.url) as redis:
+                await redis.publish(_gate(1, is_open=True))
             found = {
                 str(count): await _with_clients(count, publications, server.url, Path(folder))
                 for count in _CLIENTS
+            }
+            await _publish_many(server.url)
+            gates = {
+                str(count): await _with_clients(
+                    count, publications, server.url, Path(folder), moves_gate=True
+                )
+                for count in _CLIENTS_OF_MANY
             }
         finally:
             process.kill()
@@ -87,33 +105,56 @@ async def measure(publications: int) -> dict[str, object]:
     return {
         "p50_ms": {name: round(statistics.median(each), 2) for name, each in found.items()},
         "p99_ms": {name: round(_p99(each), 2) for name, each in found.items()},
+        "max_ms": {name: round(max(each), 2) for name, each in found.items()},
+        "gate_p50_ms_of_10000": {n: round(statistics.median(each), 2) for n, each in gates.items()},
+        "gate_p99_ms_of_10000": {name: round(_p99(each), 2) for name, each in gates.items()},
     }
 
 
-async def _with_clients(count: int, publications: int, url: str, folder: Path) -> list[float]:
-    clients = [_Connected(url, folder / f"client-{count}-{n}.json") for n in range(count)]
-    effects_ms: list[float] = []
+async def _publish_many(url: str) -> None:
+    more = {f"feature-{n}": the_feature() for n in range(_MANY - 1)}
     async with Redis(url) as redis:
         held = (await redis.snapshot()).intent
-        version = 0 if held is None else held.version
+        intent, _ = the_snapshot(time.time(), more)
+        version = next_version(time.time(), 0 if held is None else held.version)
+        await redis.publish(intent.model_copy(update={"version": version}))
+
+
+async def _with_clients(
+    count: int, publications: int, url: str, folder: Path, *, moves_gate: bool = False
+) -> list[float]:
+    kind = "gate" if moves_gate else "intent"
+    clients = [_Connected(url, folder / f"{kind}-{count}-{n}.json") for n in range(count)]
+    effects_ms: list[float] = []
+    async with Redis(url) as redis:
+        version = max((await redis.snapshot()).versions().values(), default=0)
         for number in range(publications):
             is_open = number % 2 == 0
-            now = time.time()
-            version = next_version(now, version)
-            intent, _ = the_snapshot(now)
-            exposure = dict.fromkeys(TIERS, 1.0 if is_open else 0.0)
-            feature = the_feature(exposure=exposure)
+            version = next_version(time.time(), version)
+            part = _gate(version, is_open) if moves_gate else _intent(version, is_open)
             began_s = time.monotonic()
-            changes = {"version": version, "features": {"image": feature}}
-            await redis.publish(intent.model_copy(update=changes))
+            await redis.publish(part)
             async with asyncio.timeout(_WITHIN_S):
                 seen = await asyncio.gather(*(c.until(is_allowed=is_open) for c in clients))
             # The first one waits for the clients to subscribe, and is no measure.
             effects_ms.extend((at - began_s) * 1e3 for at in seen if number)
     for client in clients:
         await client.close()
-    print(f"{count} clients: {len(effects_ms)} effects", file=sys.stderr)  # noqa: T201
+    print(f"{count} clients, {kind}: {len(effects_ms)} effects", file=sys.stderr)  # noqa: T201
     return effects_ms
+
+
+def _intent(version: int, is_open: bool) -> IntentPart:  # noqa: FBT001
+    exposure = dict.fromkeys(TIERS, 1.0 if is_open else 0.0)
+    features: dict[str, FeatureIntent] = {"image": the_feature(exposure=exposure)}
+    intent, _ = the_snapshot(time.time())
+    return intent.model_copy(update={"version": version, "features": features})
+
+
+def _gate(version: int, is_open: bool) -> GatePart:  # noqa: FBT001
+    _, gate = the_snapshot(time.time())
+    ceilings = {"free": 1.0 if is_open else 0.0}
+    return gate.model_copy(update={"version": version, "ceilings": ceilings})
 
 
 async def _until_ready(server: RedisServer) -> None:

@@ -205,13 +205,13 @@ def _as_json(key: str, flag: Flag) -> dict[str, object]:
 
 
 def _etag(held: Held, asked: Question, flags: list[dict[str, object]]) -> str:
-    """Hash versions, context and answers.
+    """Hash the version, context and answers.
 
     The context, because a web provider keeps its ETag when a user of the same key moves to
     another tier. The answers, because time alone changes some: a gate expires, an hour begins.
     """
     context = [asked.user, asked.tier, asked.surface, asked.attributes]
-    hashed = encode([held.snapshot.versions(), context, flags])
+    hashed = encode([held.decider.version, context, flags])
     return f'"{hashlib.blake2b(hashed, digest_size=16).hexdigest()}"'
 
 

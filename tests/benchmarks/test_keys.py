@@ -27,7 +27,18 @@ async def test_decision_compares_with_four_peers_that_decide_alike() -> None:
     peers = found["peers_us"]
     assert isinstance(peers, dict)
     assert set(peers) == {"growthbook", "launchdarkly", "unleash", "flagd"}
-    assert {"tidegate_us", "ratio_to_fastest_peer", "flat_ratio"} <= set(found)
+    assert {
+        "tidegate_us",
+        "ratio_to_fastest_peer",
+        "flat_ratio",
+        "us_with_1000_invited",
+        "us_of_invitees",
+        "memory_mib_with_1000_invited",
+    } <= set(found)
+    for by_features in ("us_by_features", "memory_mib_by_features"):
+        sizes = found[by_features]
+        assert isinstance(sizes, dict)
+        assert set(sizes) == {"10", "1000", "10000"}
 
 
 @needs_package("wrk")
@@ -50,3 +61,6 @@ async def test_publishing_measures_one_eight_and_32_clients() -> None:
     p99_ms = found["p99_ms"]
     assert isinstance(p99_ms, dict)
     assert set(p99_ms) == {"1", "8", "32"}
+    of_many = found["gate_p99_ms_of_10000"]
+    assert isinstance(of_many, dict)
+    assert set(of_many) == {"1", "8"}

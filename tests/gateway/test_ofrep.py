@@ -168,10 +168,14 @@ async def test_an_upgrade_under_the_same_key_is_never_answered_with_304() -> Non
     assert await etag_of(asked, {**ADA, "surface": "web"}) != free
 
 
-async def test_a_newer_snapshot_changes_the_etag() -> None:
+async def test_a_snapshot_that_says_something_new_changes_the_etag_and_a_renewed_one_does_not() -> (
+    None
+):
     asked = Asked(snapshot())
     before = await etag_of(asked)
     asked.holder.take(snapshot(intent(), gate(version=12)))
+    assert await etag_of(asked) == before
+    asked.holder.take(snapshot(intent(), gate({"free": 0.999}, version=13)))
     assert await etag_of(asked) != before
 
 
