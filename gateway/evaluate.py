@@ -70,7 +70,7 @@ class Evaluator:
     def spend(
         self, question: Question, outcome: Outcome, now: float, answer: Callable[[Outcome], Reply]
     ) -> Answer:
-        """Take one use from the user's quotas, count, and return what `answer` makes of the outcome.
+        """Take one use from the quotas, count, and return what `answer` makes of the outcome.
 
         In a while, where what is left has to be asked for.
         """
