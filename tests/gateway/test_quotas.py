@@ -1,6 +1,7 @@
 """Quotas on a real Redis: exact, all or none, and spent without asking anybody."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -223,6 +224,38 @@ async def test_an_ask_that_comes_twice_or_late_counts_once(
         assert await counted(redis) == 4
         assert await book.lease([ask("b", 1, 0, 9)]) == [Granted(6, 1_000)]
         assert await book.lease([]) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_however_leases_come_and_go_they_never_hold_more_than_the_limit(
+    redis: RealRedis, seed: int
+) -> None:
+    drawn = random.Random(seed)
+    held: dict[str, int] = {}
+    sent: dict[str, list[Ask]] = {}
+    ended = 0
+    async with Redis(redis.server.url) as own:
+        book = QuotaBook(own)
+        for step in range(150):
+            names = [*held, f"lease-{step}"]
+            name = drawn.choice(names)
+            has, before = held.get(name, 0), sent.get(name, [])
+            if before and drawn.random() < 0.3:
+                # Again, because nobody heard the answer; or late, from a connection that was slow.
+                await book.lease([drawn.choice(before)])
+            elif before and drawn.random() < 0.2:
+                used = drawn.randint(0, has)
+                ends = ask(name, len(before) + 1, used, 0, ends=True)
+                await book.lease([ends] * drawn.randint(1, 2))
+                ended += used
+                del held[name]
+            else:
+                asked = ask(name, len(before) + 1, has, drawn.randint(0, 3))
+                (granted,) = await book.lease([asked])
+                assert granted.held >= has
+                held[name] = granted.held
+                sent.setdefault(name, []).append(asked)
+            assert ended + sum(held.values()) == await counted(redis) <= 10
 
 
 async def test_whoever_is_told_to_end_while_asking_ends(redis: RealRedis) -> None:
