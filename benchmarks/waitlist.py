@@ -12,7 +12,7 @@ import math
 import random
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ _STEPS: Final = round(8 * 3600.0 / _STEP_S)
 _SCORED_UNTIL_S: Final = 4 * 3600.0
 """What is forecast later could not come true before the end."""
 _TIERS: Final = ("plus", "free")
+_OPEN: Final = dict.fromkeys(_TIERS, 1.0)
 _SHUT: Final = Stop("the gate is shut", by_people=False)
 _LENGTHS_S: Final = {"under a minute": 60.0, "1–10 minutes": 600.0, "10–60 minutes": 3600.0}
 _LONGER: Final = "over an hour"
@@ -90,7 +91,7 @@ class Life:
         gates = _gates(self._world, self._generator)
         for number in range(_STEPS):
             now = number * _STEP_S
-            gate: dict[str, float] | Stop = {} if next(gates) else _SHUT
+            gate: Mapping[str, float] | Stop = _OPEN if next(gates) else _SHUT
             seen = {tier: self._seen(tier) for tier in _TIERS}
             moved = step(self._part, seen, self._world.pace, gate, now)
             lanes = {tier: self._closed(tier, lane, now) for tier, lane in moved.lanes.items()}

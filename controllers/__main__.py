@@ -59,12 +59,14 @@ async def _capacity(settings: Settings, redis: Redis) -> None:
 
 async def _gate(settings: Settings, redis: Redis) -> None:
     from controllers.gate import GateLoop  # noqa: PLC0415
-    from controllers.loop import run, stops_on_signals  # noqa: PLC0415
+    from controllers.loop import run, run_beside, stops_on_signals  # noqa: PLC0415
     from controllers.waitlist import WaitlistLoop  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.record import Record  # noqa: PLC0415
+    from tidegate.signing import load_keyring  # noqa: PLC0415
 
     state = settings.state
+    keys = load_keyring(settings.keys_file)
     async with (
         Outbox(state / "gate.outbox", "/controllers/gate", redis) as outbox,
         Outbox(state / "waitlist.outbox", "/controllers/waitlist", redis) as waitlists,
@@ -72,9 +74,10 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         asyncio.TaskGroup() as loops,
     ):
         stopping = stops_on_signals()
-        # Beside the gate and not in it: a slow record must not delay a gate that has to narrow.
-        waitlist = WaitlistLoop(redis, record, waitlists)
-        loops.create_task(run("waitlist", waitlist, period_s=1.0, stopping=stopping))
+        # Beside the gate and not in it: a record that is slow or broken must not delay a gate that
+        # has to narrow.
+        waitlist = WaitlistLoop(redis, record, waitlists, keys)
+        loops.create_task(run_beside("waitlist", waitlist, period_s=1.0, stopping=stopping))
         gate = GateLoop(redis, outbox)
         loops.create_task(run("gate", gate, period_s=1.0, stopping=stopping))
 

@@ -52,6 +52,18 @@ async def run(
         await _either(stopping, left_s, wake if reachable else None)
 
 
+async def run_beside(
+    name: str, controller: Controller, *, period_s: float, stopping: asyncio.Event
+) -> None:
+    """Run a loop that shares its process with one that must not end by a fault of this one."""
+    while not stopping.is_set():
+        try:
+            await run(name, controller, period_s=period_s, stopping=stopping)
+        except Exception:
+            log.exception("loop.broken", loop=name, then="it begins again")
+            await _either(stopping, 10.0 * period_s, None)
+
+
 async def _either(
     stopping: asyncio.Event, wait_s: float, wake: Callable[[float], Awaitable[object]] | None
 ) -> None:

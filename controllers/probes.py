@@ -44,7 +44,8 @@ class Probes:
         self._late: list[Lateness] = [late_of(lane, kind) for kind in range(KINDS)]
         self._open: list[_Open] = []
         self._ratios = [deque[float](maxlen=_REMEMBERED) for _ in range(KINDS)]
-        self._due_at = float("-inf")
+        self._made_at = float("-inf")
+        self._every_s = EVERY_S
         self._made = 0
 
     def close(self, called_below: int, now: float) -> list[Forecast]:
@@ -62,7 +63,9 @@ class Probes:
     ) -> Forecast | None:
         """Return another forecast where one is due: more often where waits are short."""
         now, lane = part.issued_at, part.lanes[tier]
-        if not lane.waiting or len(self._open) >= _UNDER_WAY or now < self._due_at:
+        # A clock that was set back makes one due as well.
+        is_due = not 0.0 <= now - self._made_at < self._every_s
+        if not (lane.waiting and is_due) or len(self._open) >= _UNDER_WAY:
             return None
         length = lane.issued_below - lane.called_below
         number = lane.called_below + int((length - 1) * _PLACES[self._made % len(_PLACES)])
@@ -72,7 +75,8 @@ class Probes:
         kind = kind_of(promised_s or 0.0, is_stopped=part.stopped_because is not None)
         heappush(self._open, _Open(number, now, promised_s, kind, forecast))
         whole = expected_wait(part, tier, lane.waiting, pace, pool)
-        self._due_at = now + max(EVERY_S, whole.p50_s / _PER_WAIT if whole else 0.0)
+        self._made_at = now
+        self._every_s = max(EVERY_S, whole.p50_s / _PER_WAIT if whole else 0.0)
         self._made += 1
         return forecast
 

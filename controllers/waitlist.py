@@ -11,10 +11,15 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_numbers import NumberBook
+from tidegate.kills import KillReader
 from tidegate.readings import DemandReading
-from tidegate.rules.waitlist import Seen, lanes_of, step, why_stopped
+from tidegate.rules.calling import may_be_called
+from tidegate.rules.decision import Decider
+from tidegate.rules.waitlist import Seen, lanes_of, step
+from tidegate.signing import Keyring
 from tidegate.snapshot import (
     IntentPart,
+    KillPart,
     Lane,
     Snapshot,
     WaitlistIntent,
@@ -40,8 +45,13 @@ class _Asked(NamedTuple):
 class WaitlistLoop:
     """The only writer of the waitlist parts, and the only one that calls anybody."""
 
-    def __init__(self, redis: Redis, record: Record, outbox: Outbox) -> None:
+    def __init__(
+        self, redis: Redis, record: Record, outbox: Outbox, keys: Keyring | None = None
+    ) -> None:
+        """Believe orders to close a feature that `keys` signed; none without keys."""
         self._redis = redis
+        self._kills = KillReader(keys)
+        self._orders: Mapping[str, KillPart] = {}
         self._outbox = outbox
         self._keeper = LaneKeeper(NumberBook(redis), record)
         self._came = Came()
@@ -51,35 +61,39 @@ class WaitlistLoop:
 
     async def tick(self, now: float) -> None:
         """Move each feature's waitlist on, and publish it."""
-        snapshot = await self._redis.snapshot()
+        snapshot = await self._snapshot(now)
         _, gateways = await self._redis.readings()
         came = self._came.since_last(gateways)
         intent = snapshot.intent
         if intent is not None:
+            decider = Decider(snapshot)
             for name, feature in intent.features.items():
                 if feature.waitlist is not None:
                     asked = _Asked(name, feature.waitlist, intent, gateways, came)
-                    await self._move(asked, snapshot, now)
+                    await self._move(asked, decider, now)
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
 
-    async def _move(self, asked: _Asked, snapshot: Snapshot, now: float) -> None:
+    async def _snapshot(self, now: float) -> Snapshot:
+        published = await self._redis.published()
+        orders = self._kills.verified(published.kills, self._orders)
+        self._orders = self._kills.in_force(orders, self._orders, now)
+        return published.snapshot.model_copy(update={"kills": self._orders})
+
+    async def _move(self, asked: _Asked, decider: Decider, now: float) -> None:
         name = asked.feature
         known = [
-            snapshot.waitlists.get(name),
+            decider.snapshot.waitlists.get(name),
             self._published.get(name),
             *(echoed(WaitlistPart, each.waitlists.get(name)) for each in asked.gateways),
         ]
         last = newest(waitlist_part(name), known, asked.gateways) or _none_yet(name, now)
         kept = await self._with_numbers(asked, last, now)
-        feature = asked.intent.features[name]
-        gate = snapshot.gates.get(feature.pool)
-        ceilings = {} if gate is None else gate.ceilings
-        stop = why_stopped(feature, gate, now)
         seen = {
             tier: Seen(lane.issued_below, asked.came.get((name, tier), 0))
             for tier, lane in kept.lanes.items()
         }
-        moved = step(kept, seen, asked.pace, ceilings if stop is None else stop, now)
+        gate = may_be_called(decider, name, seen, now)
+        moved = step(kept, seen, asked.pace, gate, now)
         part = moved.model_copy(
             update={
                 "lanes": {tier: self._judged(name, tier, moved, now) for tier in moved.lanes},
@@ -96,14 +110,14 @@ class WaitlistLoop:
         for tier in lanes_of(asked.intent.tiers):
             leased = [each.lanes.get(name, {}).get(tier) for each in asked.gateways]
             leased_below = max((use.leased_below for use in leased if use is not None), default=0)
-            lane = last.lanes.get(tier, Lane())
-            lanes[tier] = await self._keeper.keep(name, tier, lane, leased_below, now)
+            lane = await self._keeper.keep(name, tier, last.lanes.get(tier), leased_below, now)
+            if lane is not None:
+                lanes[tier] = lane
         called = {tier: lane.called_below for tier, lane in lanes.items()}
+        before = {tier: last.lanes.get(tier, Lane()).called_below for tier in lanes}
         moves = last.moves
-        if any(
-            lane.called_below > last.lanes.get(t, Lane()).called_below for t, lane in lanes.items()
-        ):
-            moves = (*moves, (now, called))
+        if called != before:
+            moves = (*moves, (now + asked.pace.claim_window_s, called))
         return last.model_copy(update={"lanes": lanes, "moves": moves})
 
     def _judged(self, name: str, tier: str, part: WaitlistPart, now: float) -> Lane:

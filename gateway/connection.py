@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             self._is_offer = parser.get_method() != b"CONNECT"
             self._keeps_alive = self._is_offer
         elif version != "1.0" and waits_to_go_on(self._headers):
-            self._in_turn(partial(self._transport.write, b"HTTP/1.1 100 Continue\r\n\r\n"))
+            self._in_turn(self._tell_to_go_on)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -307,6 +307,10 @@ class Connection(asyncio.Protocol):
         else:
             self._behind.append(act)
 
+    def _tell_to_go_on(self) -> None:
+        if not (self._is_closing or self._is_stream):
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def _end_with(self, reply: Reply) -> None:
         self._in_turn(partial(self._close_with, reply))
 
@@ -377,7 +381,7 @@ class Connection(asyncio.Protocol):
         Closing at once would reset the connection and could take the answer with it; so what
         comes is read and dropped, until the client hangs up or its time is over.
         """
-        if not self._is_closing:
+        if not (self._is_closing or self._is_stream):
             self._is_closing = True
             self._transport.write(_as_asked(reply, b"", keeps_alive=False))
             self._transport.write_eof()

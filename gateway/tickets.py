@@ -80,4 +80,4 @@ def place_in(snapshot: Snapshot, feature: str, ticket: Ticket, now: float) -> Pl
         return None
     if ticket.tier not in part.lanes:  # the catalogue has no such lane any more
         return Place(Standing.EXPIRED)
-    return place_of(part, ticket.tier, ticket.number, described.waitlist, now)
+    return place_of(part, ticket.tier, ticket.number, now)

@@ -72,6 +72,8 @@ class WaitlistHandler:
         line = _line(question, held)
         if line is None or outcome.code not in _WAITED_FOR:
             return told_to(question.user, refusal(outcome, question.tier), outcome, now)
+        if ticket is None and now > line.part.expires_at:
+            return _unavailable(question, "nothing is heard of this waitlist. Ask again.")
         if ticket is None:
             return asyncio.ensure_future(self._join(line))
         place = place_in(held.snapshot, question.feature, ticket, now)
@@ -85,8 +87,7 @@ class WaitlistHandler:
         try:
             number = await self._desk.number(line.question.feature, tier, lane.called_below)
         except Unavailable as error:
-            wait = retry_after(come_back_in_s(_CLOSED_RETRY_S, line.question.user, 0))
-            return problem(503, "waitlist-unavailable", str(error), None, wait)
+            return _unavailable(line.question, str(error))
         ticket = self._tickets.sign(line.question, number)
         return _waiting(line, ticket, lane.waiters(lane.called_below, number))
 
@@ -101,6 +102,11 @@ def _line(question: Question, held: Held) -> _Line | None:
     if feature is None or feature.waitlist is None:
         return None
     return _Line(question, part, feature.waitlist, intent.pools.get(feature.pool))
+
+
+def _unavailable(question: Question, detail: str) -> Reply:
+    wait = retry_after(come_back_in_s(_CLOSED_RETRY_S, question.user, 0))
+    return problem(503, "waitlist-unavailable", detail, None, wait)
 
 
 def _may_come(outcome: Outcome, held: Held, ticket: Ticket | None, now: float) -> Reply:
@@ -141,8 +147,10 @@ def _waiting(line: _Line, ticket: Ticket, ahead: int) -> Reply:
         "reason": part.stopped_because or "others are called first",
         "version": part.version,
     }
-    again_s = come_back_in_s(_ask_again_s(wait), question.user, part.version)
-    return json_reply(202, body, retry_after(again_s))
+    # Twice within a claim window at least, so that nobody who asks as told misses a call.
+    again_s = min(_ask_again_s(wait), line.pace.claim_window_s / 2.0)
+    again = come_back_in_s(again_s, question.user, part.version)
+    return json_reply(202, body, retry_after(again))
 
 
 def _ask_again_s(wait: Wait | None) -> float:

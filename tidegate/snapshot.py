@@ -214,7 +214,9 @@ class Lane(_Part):
     came: int = 0
     """How many of those called came, and are not expired yet."""
     credit: float = 0.0
-    """Calls that are due and were not made, a fraction or a few."""
+    """A call that is due in part."""
+    missed: float = 0.0
+    """How many are to be called yet in place of those who did not come."""
     calls_per_s: float | None = None
     """How many are called a second, as of late; None where nobody is."""
     late: tuple[tuple[float, float], ...] = ()
@@ -242,7 +244,7 @@ class WaitlistPart(_Part):
     lanes: Mapping[str, Lane]
     """By tier."""
     moves: tuple[tuple[float, Mapping[str, int]], ...] = ()
-    """When `called_below` of each tier became what, over the last claim window, oldest first."""
+    """Until when those below which number of each tier may come, oldest first."""
     stopped_because: str | None = None
     """Why nobody is called; None while somebody is, or would be."""
 

@@ -9,7 +9,7 @@ from tidegate.edges.redis import Redis
 from tidegate.errors import Refused, Unavailable
 from tidegate.events import Event
 from tidegate.readings import DemandReading, EngineReading, GpuReading, NodeReading, TierDemand
-from tidegate.snapshot import IntentPart, PoolIntent, TierPolicy
+from tidegate.snapshot import FeatureIntent, IntentPart, PoolIntent, TierPolicy
 
 NOW = 1_772_000_000.0
 TIERS = {
@@ -21,7 +21,10 @@ POOL = pool_intent(actuation_lag_s=2.0, reading_limit_s=5.0, scale_down_window_s
 
 
 async def publish_intent(
-    redis: Redis, pool: PoolIntent = POOL, tiers: Mapping[str, TierPolicy] = TIERS
+    redis: Redis,
+    pool: PoolIntent = POOL,
+    tiers: Mapping[str, TierPolicy] = TIERS,
+    features: Mapping[str, FeatureIntent] | None = None,
 ) -> None:
     held = (await redis.snapshot()).intent
     part = IntentPart(
@@ -29,7 +32,7 @@ async def publish_intent(
         issued_at=NOW,
         expires_at=NOW + 3600.0,
         tiers=tiers,
-        features={},
+        features=features or {},
         pools={"image": pool},
     )
     assert await redis.publish(part)

@@ -22,7 +22,9 @@ from tests.controllers.published import publish_intent
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
 from tests.real_redis import real_redis
+from tests.tidegate.snapshots import feature
 from tidegate.settings import TASK_QUEUE
+from tidegate.snapshot import WaitlistIntent
 
 pytestmark = pytest.mark.integration
 
@@ -155,6 +157,23 @@ async def test_what_goes_away_is_said_once_and_when_it_is_back(tmp_path: Path) -
                 of_it = [line for line in said if f"loop={name}" in line]
                 assert ["loop.held" in of_it[0], "loop.recovered" in of_it[-1]] == [True, True]
                 assert len(of_it) == 2
+
+
+async def test_a_record_that_is_broken_ends_no_gate(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
+    record = f"sqlite:///{tmp_path}/broken.db"
+    async with real_redis(tmp_path) as (_, redis):
+        waiting = feature(waitlist=WaitlistIntent(calls_per_s=1.0, claim_window_s=60.0))
+        await publish_intent(redis, features={"image": waiting})
+        async with running(tmp_path, "gate", redis=redis.url, record=record) as loop:
+            await until(lambda: "waitlist.numbers_held" in loop.said, WITHIN_S)
+            version = (await redis.snapshot()).gates["image"].version
+
+            async def goes_on() -> bool:
+                return (await redis.snapshot()).gates["image"].version > version
+
+            await until(goes_on, WITHIN_S)
+            assert await loop.stops() == 0
 
 
 @asynccontextmanager

@@ -13,6 +13,9 @@ from tests.gateway.test_server import GET, WITHIN_S, Running, read_answer, runni
 
 pytestmark = pytest.mark.integration
 
+EXPECTING: Final = (
+    b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+)
 KEPT: Final = Reply(200, b"kept", ())
 
 
@@ -110,11 +113,26 @@ async def test_what_cannot_be_read_is_told_after_the_promise() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("then", [b"no HTTP at all\r\n\r\n", GET % b"later", EXPECTING])
+async def test_nothing_is_written_into_a_stream_but_its_events(then: bytes) -> None:
+    async with running() as server:
+        reader, writer = await server.connect()
+        writer.write(GET % b"later" + GET % b"stream" + then)
+        await until_promised(server)
+        server.echo.promised[0].set_result(KEPT)
+        assert await read_answer(reader) == (200, b"kept")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"text/event-stream" in head
+        assert await reader.readuntil(b"\n\n") == b": open\n\n"
+        server.echo.senders[0](b"data: 1\n\n")
+        assert await reader.readuntil(b"\n\n") == b"data: 1\n\n"
+        writer.close()
+
+
 async def test_who_asks_first_behind_a_promise_is_told_to_go_on_after_it() -> None:
     async with running() as server:
         reader, writer = await server.connect()
-        asks = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
-        writer.write(GET % b"later" + asks)
+        writer.write(GET % b"later" + EXPECTING)
         await until_promised(server)
         server.echo.promised[0].set_result(KEPT)
         assert await read_answer(reader) == (200, b"kept")

@@ -30,16 +30,19 @@ return {first, count}
 _LOOK: Final = (
     _IS_OPEN
     + """
-if not is_open then return {-1, 0} end
-return {tonumber(held[2]), tonumber(held[3])}
+if not is_open then return {run, -1, 0} end
+return {run, tonumber(held[2]), tonumber(held[3])}
 """
 )
+# Only on the run that was looked at, and only as it was found: what was forgotten meanwhile, or
+# is another server by now, must not be taken for what was open.
 _OPEN: Final = (
     _IS_OPEN
     + """
-local first, below = tonumber(ARGV[1]), tonumber(ARGV[2])
+if run ~= ARGV[1] or (ARGV[2] == 'anew') == (is_open and true or false) then return {-1, 0} end
+local first, below = tonumber(ARGV[3]), tonumber(ARGV[4])
 if is_open then
-  first, below = math.max(first, tonumber(held[2])), math.max(below, tonumber(held[3]))
+  first, below = tonumber(held[2]), math.max(below, tonumber(held[3]))
 end
 redis.call('HSET', KEYS[1], 'run', run, 'next', first, 'below', below)
 return {first, below}
@@ -49,10 +52,13 @@ return {first, below}
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What a lane may give out: the next number, and below which one to stay."""
+    """What a lane may give out, on one run of a server: nothing where it is not `is_open`."""
 
-    next: int
-    below: int
+    run: str
+    next: int = 0
+    below: int = 0
+    """Numbers at or above are not open."""
+    is_open: bool = False
 
 
 class NumberBook:
@@ -64,23 +70,35 @@ class NumberBook:
     async def lease(self, feature: str, tier: str, count: int) -> range:
         """Return up to so many numbers that nobody else gets; raises Unavailable for none."""
         first, granted = await self._run(_LEASE, feature, tier, count)
-        if granted <= 0:
+        if int(granted) <= 0:
             lane = f'waitlist "{feature}", tier {tier}'
             message = f"{lane}: no numbers are open. The gate controller opens them; ask again."
             raise Unavailable(message, code="numbers-closed")
-        return range(first, first + granted)
+        return range(int(first), int(first) + int(granted))
 
-    async def look(self, feature: str, tier: str) -> Numbers | None:
-        """Return what is open; None where nothing is, as after a loss."""
-        first, below = await self._run(_LOOK, feature, tier)
-        return None if first < 0 else Numbers(first, below)
+    async def look(self, feature: str, tier: str) -> Numbers:
+        """Return what is open; after a loss, nothing is."""
+        run, first, below = await self._run(_LOOK, feature, tier)
+        is_open = int(first) >= 0
+        return (
+            Numbers(str(run), int(first), int(below), is_open=True)
+            if is_open
+            else Numbers(str(run))
+        )
 
-    async def open(self, feature: str, tier: str, first: int, below: int) -> Numbers:
-        """Open numbers, never lower ones than are open; returns what is open then."""
-        return Numbers(*await self._run(_OPEN, feature, tier, first, below))
+    async def open(self, feature: str, tier: str, found: Numbers, first: int, below: int) -> bool:
+        """Open numbers from `first` to below `below`, or more of those that are `found` open.
 
-    async def _run(self, script: str, feature: str, tier: str, *arguments: int) -> Sequence[int]:
+        False where something else is there by now than was found; look again.
+        """
+        how = "more" if found.is_open else "anew"
+        _, opened = await self._run(_OPEN, feature, tier, found.run, how, first, below)
+        return int(opened) > 0
+
+    async def _run(
+        self, script: str, feature: str, tier: str, *arguments: int | str
+    ) -> Sequence[int | str]:
         key = f"{_NUMBERS}{feature}/{tier}"
         texts = [str(each) for each in arguments]
         answer = await self._redis.call(self._redis.commands.eval(script, 1, key, *texts))
-        return cast("Sequence[int]", answer)
+        return cast("Sequence[int | str]", answer)

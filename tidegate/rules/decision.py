@@ -63,7 +63,7 @@ class Decider:
             rule = self._answer(feature, tier, surface)
         if isinstance(rule, Outcome):
             return rule
-        if rule.closures and (closed := self._closed(rule, now)) is not None:
+        if rule.closures and (closed := self.closed(rule, now)) is not None:
             return closed
         try:
             hashed = xxh3_64_intdigest(rule.salt + user.encode())
@@ -103,7 +103,11 @@ class Decider:
             return entry.suspended
         if is_called:
             return entry.let_in
-        return entry.let_in if used.allowed and not self._has_waiters(asked) else entry.waitlisted
+        if not used.allowed:
+            return entry.waitlisted
+        # While sign-ups reopen for some, nobody is called, and these wait behind nobody.
+        is_behind = entry.signups.state == "open" and self._has_waiters(asked)
+        return entry.behind if is_behind else entry.let_in
 
     def answer(
         self, asked: Question, now: float, *, is_passed: bool = False, is_called: bool = False
@@ -183,7 +187,8 @@ class Decider:
         self._tables.rules.pop((feature, tier, surface), None)
         return answer
 
-    def _closed(self, rule: Rule, now: float) -> Outcome | None:
+    def closed(self, rule: Rule, now: float) -> Outcome | None:
+        """Return the refusal of whatever closes a rule to everybody now; None for nothing."""
         for closure in rule.closures:
             start = self._intent_expires_at if closure.start is None else closure.start
             if start <= now < closure.end:

@@ -56,6 +56,8 @@ class Entry:
     closed: Outcome
     suspended: Outcome
     waitlisted: Outcome
+    behind: Outcome
+    """Where the gate would let in, and others of the tier wait already."""
 
 
 @dataclass(slots=True, eq=False)
@@ -346,6 +348,11 @@ class _Compiler:
             ),
             waitlisted=self._subject.outcome(
                 Code.WAITLISTED, gate.reason, retry_after_s=gate.retry_after_s
+            ),
+            behind=self._subject.outcome(
+                Code.WAITLISTED,
+                f"others of {self._subject.tier} wait for {name} already, and come first",
+                retry_after_s=gate.retry_after_s,
             ),
         )
 

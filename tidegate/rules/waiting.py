@@ -17,6 +17,8 @@ _LENGTHS_S: Final = (60.0, 600.0, 3600.0)
 KINDS: Final = 2 * (len(_LENGTHS_S) + 1)
 """Kinds of wait: by length, and whether somebody was being called when it began."""
 _AT_FIRST: Final = (1.0, 3.0)
+_FORESEEN_S: Final = 10 * 365.25 * 86_400.0
+"""Nobody is told a wait that is longer than this."""
 _CLIPPED: Final = (0.1, 30.0)
 
 Lateness = tuple[float, float]
@@ -57,13 +59,15 @@ class Wait:
         )
 
 
-def place_of(part: WaitlistPart, tier: str, number: int, pace: WaitlistIntent, now: float) -> Place:
+def place_of(part: WaitlistPart, tier: str, number: int, now: float) -> Place:
     """Say where a number stands at `now` (seconds since the epoch)."""
     lane = part.lanes.get(tier, Lane())
     if number >= lane.called_below:
         return Place(Standing.WAITING, ahead=lane.waiters(lane.called_below, number))
-    until = called_until(part, tier, number, pace)
-    if number < lane.expired_below or now >= until:
+    if number < lane.expired_below:
+        return Place(Standing.EXPIRED)
+    until = called_until(part, tier, number)
+    if now >= until:
         return Place(Standing.EXPIRED, until=until)
     return Place(Standing.CALLED, until=until)
 
@@ -88,12 +92,13 @@ def expected_wait(
     grows = None if pool is None else _until_it_grows(pool, part.issued_at)
     if grows is not None:
         everybody = {name: each.waiting for name, each in part.lanes.items()} | {tier: ahead + 1}
-        meant_per_s = pace.calls_per_s * shares(everybody, {})[tier]
+        meant_per_s = pace.calls_per_s * shares(everybody)[tier]
         drain = _stretched((ahead + 1) / meant_per_s, lane, is_stopped=False)
         ways.append(Wait(grows.p50_s + drain.p50_s, grows.p90_s + drain.p90_s))
-    if not ways:
+    p50_s = min((way.p50_s for way in ways), default=math.inf)
+    if p50_s > _FORESEEN_S:
         return None
-    return Wait(min(way.p50_s for way in ways), min(way.p90_s for way in ways))
+    return Wait(p50_s, min(_FORESEEN_S, *(way.p90_s for way in ways)))
 
 
 def _until_it_grows(pool: PoolIntent, now: float) -> Wait | None:

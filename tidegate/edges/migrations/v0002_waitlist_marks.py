@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("reserved_below", sa.BigInteger(), nullable=False),
         sa.Column("issued_below", sa.BigInteger(), nullable=False),
         sa.Column("called_below", sa.BigInteger(), nullable=False),
+        sa.Column("gaps", sa.JSON(), nullable=False),
     )
 
 

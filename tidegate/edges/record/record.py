@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, Self, TypeVar
@@ -17,6 +18,7 @@ from tidegate.errors import PlanError, Unavailable
 from tidegate.events import Event
 
 _DEADLINE_S: Final = 10.0
+_AT_ONCE: Final = 4
 
 _T = TypeVar("_T")
 
@@ -46,6 +48,8 @@ class Record:
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
+        # Threads of its own: a database that hangs keeps them, and must not keep anybody else's.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="record")
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,6 +60,7 @@ class Record:
     def close(self) -> None:
         """Close every connection that is not in use."""
         self.engine.dispose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def add(self, events: Sequence[Event], now: datetime) -> Added:
         """Record events, each once, in one transaction that is durable when this returns."""
@@ -159,7 +164,8 @@ class Record:
 
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                return await asyncio.to_thread(do)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, do)
         except TimeoutError as error:
             message = f"record: no answer from {self.engine.url} within {_DEADLINE_S:.0f} s."
             raise Unavailable(message, code="record-unavailable") from error

@@ -112,5 +112,6 @@ WAITLIST_MARKS: Final = Table(
     Column("reserved_below", BigInteger, nullable=False),
     Column("issued_below", BigInteger, nullable=False),
     Column("called_below", BigInteger, nullable=False),
+    Column("gaps", JSON, nullable=False),
 )
 """How far each lane of a waitlist may have come, so that no number is given out twice."""
