@@ -20,7 +20,7 @@ from gateway.limits import (
     require_version,
     waits_to_go_on,
 )
-from gateway.replies import Answer, Header, Reply, Request, Stream, problem
+from gateway.replies import Answer, Header, Reply, Request, Stream, as_asked, problem
 
 _LENGTH_OF_CONTENT_LENGTH: Final = len("content-length")
 _LENGTH_OF_HOST: Final = len("host")
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
             self._open(reply, request.method)
         elif isinstance(reply, Reply):
             keeps_alive = may_keep and not self._serving.is_draining
-            self._transport.write(_as_asked(reply, request.method, keeps_alive=keeps_alive))
+            self._transport.write(as_asked(reply, request.method, keeps_alive=keeps_alive))
             if not keeps_alive:
                 self._close()
         else:
@@ -383,20 +383,9 @@ class Connection(asyncio.Protocol):
         """
         if not (self._is_closing or self._is_stream):
             self._is_closing = True
-            self._transport.write(_as_asked(reply, b"", keeps_alive=False))
+            self._transport.write(as_asked(reply, b"", keeps_alive=False))
             self._transport.write_eof()
 
     def _close(self) -> None:
         self._is_closing = True
         self._transport.close()
-
-
-def _as_asked(reply: Reply, method: bytes, *, keeps_alive: bool) -> bytes:
-    """Return a reply as the unusual request wants it: without a body, or as the last one."""
-    wire = reply.wire
-    if method == b"HEAD":
-        wire = wire[: wire.index(b"\r\n\r\n") + 4]
-    if not keeps_alive:
-        status, _, rest = wire.partition(b"\r\n")
-        wire = status + b"\r\nconnection: close\r\n" + rest
-    return wire

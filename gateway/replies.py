@@ -89,6 +89,17 @@ class Stream:
         )
 
 
+def as_asked(reply: Reply, method: bytes, *, keeps_alive: bool) -> bytes:
+    """Return a reply as the unusual request wants it: without a body, or as the last one."""
+    wire = reply.wire
+    if method == b"HEAD":
+        wire = wire[: wire.index(b"\r\n\r\n") + 4]
+    if not keeps_alive:
+        status, _, rest = wire.partition(b"\r\n")
+        wire = status + b"\r\nconnection: close\r\n" + rest
+    return wire
+
+
 def status_line(status: int) -> bytes:
     """Return the first line of a response."""
     return b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())

@@ -99,6 +99,24 @@ def step(
         tier: _hear(last.lanes.get(tier, Lane()), each, expired.get(tier, 0))
         for tier, each in seen.items()
     }
+    lanes = _lanes(heard, pace, gate, dt_s)
+    kept = tuple(move for move in last.moves if move[0] > now)
+    return last.model_copy(
+        update={
+            "issued_at": now,
+            "lanes": lanes,
+            "moves": _moved(kept, lanes, now + pace.claim_window_s, pace),
+            "stopped_because": gate.reason if isinstance(gate, Stop) else None,
+        }
+    )
+
+
+def _lanes(
+    heard: Mapping[str, tuple[Lane, float]],
+    pace: WaitlistIntent,
+    gate: Mapping[str, float] | Stop,
+    dt_s: float,
+) -> dict[str, Lane]:
     ceilings: Mapping[str, float] = {} if isinstance(gate, Stop) else gate
     needs = {
         tier: max(1.0, lane.waiting - lane.credit)
@@ -111,16 +129,8 @@ def step(
         earned = due.get(tier, 0.0) * ceilings.get(tier, 0.0)
         lanes[tier] = _call(lane, earned, missed, pace, dt_s)
     if isinstance(gate, Stop) and gate.by_people:
-        lanes = {tier: lane.model_copy(update=_NO_PACE) for tier, lane in lanes.items()}
-    kept = tuple(move for move in last.moves if move[0] > now)
-    return last.model_copy(
-        update={
-            "issued_at": now,
-            "lanes": lanes,
-            "moves": _moved(kept, lanes, now + pace.claim_window_s, pace),
-            "stopped_because": gate.reason if isinstance(gate, Stop) else None,
-        }
-    )
+        return {tier: lane.model_copy(update=_NO_PACE) for tier, lane in lanes.items()}
+    return lanes
 
 
 def skip_to(lane: Lane, start: int) -> Lane:
