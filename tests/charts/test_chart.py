@@ -121,9 +121,9 @@ def test_who_vouches_and_what_signs_is_where_the_settings_say() -> None:
     callers, keys = {str(settings.callers): "who-vouches"}, {str(settings.keys_file): "signing"}
     documents = objects(SECRET)
     assert files_of("gateway", documents) == {**callers, **keys}
-    for part in ("publisher", "worker"):
+    for part in ("publisher", "worker", "gate"):
         assert files_of(part, documents) == keys
-    for part in ("recorder", "gate"):
+    for part in ("recorder",):
         assert files_of(part, documents) == {}
 
 
@@ -131,7 +131,7 @@ def test_without_keys_whoever_needs_some_can_make_its_own() -> None:
     settings = Settings.from_environment(settings_of(LEAST))
     assert settings.callers is None
     documents = objects(LEAST)
-    for part in ("gateway", "publisher"):
+    for part in ("gateway", "publisher", "gate"):
         assert files_of(part, documents) == {}
         pod = dict(pods(documents))[f"launch-tidegate-{part}"]
         mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
