@@ -253,7 +253,7 @@ async def test_sign_ups_close_and_reopen_at_a_gateway_as_typed_and_those_inside_
         await until(lambda: is_answered("allowed"), within_s=10.0)
 
 
-async def test_a_rollout_goes_on_within_3_s_of_a_new_worker_and_nothing_happens_twice(
+async def test_a_rollout_goes_on_with_a_new_worker_at_once_and_nothing_happens_twice(
     stack: Stack,
 ) -> None:
     stages = [
@@ -267,7 +267,9 @@ async def test_a_rollout_goes_on_within_3_s_of_a_new_worker_and_nothing_happens_
         await until(partial(_reaches, stack, "killed", share), within_s=10.0)
         stack.kill_worker()
         await stack.start_worker()
-        await until(partial(_reaches, stack, "killed", share + 0.1), within_s=3.0)
+        # A killed worker's tasks are given back after 2 s, by default only after 10 s. Between the
+        # two is room for a machine that is slow.
+        await until(partial(_reaches, stack, "killed", share + 0.1), within_s=8.0)
     await until(lambda: _waits_for(stack, "killed", Waits.APPROVAL), within_s=10.0)
     assert (await stack.types("approve", "killed", "all", "--role", "product"))[0] == 0
 
