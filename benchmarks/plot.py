@@ -163,13 +163,13 @@ def last_line(path: Path) -> Found:
     return found
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Draw both pictures, and write and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("decision", type=Path, help="output of python -m benchmarks.decision")
     parser.add_argument("http", type=Path, help="output of python -m benchmarks.http")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="where benchmarks.md is")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     decision, http = last_line(arguments.decision), last_line(arguments.http)
     pictures = {
         "decision-speed": (decisions(decision), "A decision in process", "µs, less is better"),

@@ -1,7 +1,6 @@
 """What was measured is drawn and tabled, the same figures as the same bytes."""
 
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -34,22 +33,17 @@ HTTP: dict[str, Any] = {
 }
 
 
-def write(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, decision: str = "", page: str = PAGE
-) -> None:
+def write(folder: Path, decision: str = "", page: str = PAGE) -> None:
     """Type the command, with files as the benchmarks write them."""
     (folder / "decision.json").write_text(decision or "a table\n" + json.dumps(DECISION) + "\n")
     (folder / "http.json").write_text(json.dumps(HTTP))
     (folder / "benchmarks.md").write_text(page, encoding="utf-8")
     files = [str(folder / f"{name}.json") for name in ("decision", "http")]
-    monkeypatch.setattr(sys, "argv", ["plot", *files, "--into", str(folder)])
-    plot.main()
+    plot.main([*files, "--into", str(folder)])
 
 
-def test_tables_hold_median_least_and_most_between_their_comments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path, monkeypatch)
+def test_tables_hold_median_least_and_most_between_their_comments(tmp_path: Path) -> None:
+    write(tmp_path)
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert "| Tidegate | 0.44 [0.41, 0.472] | 1 |" in page
     assert "| GrowthBook | 5.51 [5.1, 6] | 12.5 |" in page
@@ -59,17 +53,15 @@ def test_tables_hold_median_least_and_most_between_their_comments(
         assert f"]({name}.svg)" in page
     again = tmp_path / "again"
     again.mkdir()
-    write(again, monkeypatch, page=page)
+    write(again, page=page)
     assert (again / "benchmarks.md").read_text(encoding="utf-8") == page
 
 
-def test_pictures_name_everybody_and_the_same_figures_give_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_name_everybody_and_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     folders = tmp_path / "a", tmp_path / "b"
     for folder in folders:
         folder.mkdir()
-        write(folder, monkeypatch)
+        write(folder)
     for name, others in (("decision-speed", plot.PEERS), ("http-speed", plot.SERVERS)):
         first, second = ((folder / f"{name}.svg").read_bytes() for folder in folders)
         assert first == second
@@ -79,16 +71,12 @@ def test_pictures_name_everybody_and_the_same_figures_give_the_same_bytes(
 
 
 @pytest.mark.parametrize("broken", ["no json", "[1]", "{"])
-def test_a_file_of_something_else_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
+def test_a_file_of_something_else_is_one_clear_line(tmp_path: Path, broken: str) -> None:
     with pytest.raises(SystemExit, match=r"decision\.json: got "):
-        write(tmp_path, monkeypatch, broken)
+        write(tmp_path, broken)
 
 
-def test_a_page_without_the_comments_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_without_the_comments_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="Put both back"):
-        write(tmp_path, monkeypatch, page="# Benchmarks\n")
+        write(tmp_path, page="# Benchmarks\n")
     assert (tmp_path / "benchmarks.md").read_text() == "# Benchmarks\n"
