@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from gateway.desk import Desk
+from gateway.replies import Request
 from gateway.tickets import Tickets
-from tests.gateway.asking import KEYS, NOBODY, Answer, Asked
+from tests.gateway.asking import NOBODY, Answer, Asked
 from tests.real_redis import RealRedis, real_redis
 from tests.tidegate.snapshots import NOW, POOL, TIERS, feature, gate, intent
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_numbers import NumberBook
-from tidegate.errors import Unavailable
+from tidegate.errors import Refused, Unavailable
 from tidegate.rules.outcome import Question
 from tidegate.signing import Key, Keyring
 from tidegate.snapshot import (
@@ -237,9 +238,12 @@ async def test_a_ticket_outlives_the_key_that_signed_it_while_that_is_kept() -> 
     old, new = Key("old", b"o" * 32), Key("new", b"n" * 32)
     question = Question("image", "ada", "free", "api")
     token = Tickets(Keyring((old,))).sign(question, 7).token
-    both = Keyring((new, old))
-    assert both.verify("ticket", token)["number"] == 7
-    assert KEYS is not both
+    request = Request(b"POST", b"/v1/waitlist", [(b"Tidegate-Ticket", token.encode())])
+    shown = Tickets(Keyring((new, old))).shown(request, question)
+    assert shown is not None
+    assert shown.number == 7
+    with pytest.raises(Refused, match="its key is not known here"):
+        Tickets(Keyring((new,))).shown(request, question)
 
 
 async def test_who_came_is_counted_for_the_controller(asked: Asked) -> None:
