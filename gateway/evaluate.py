@@ -1,6 +1,9 @@
 """Answering questions from the local snapshot, and from what is leased of a user's quotas."""
 
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from gateway.entrance import Entrance
 from gateway.identity import Identity
@@ -10,6 +13,9 @@ from gateway.replies import Answer, Reply, Request
 from gateway.tally import Tally
 from tidegate.holding import Held, SnapshotHolder
 from tidegate.rules.outcome import Asks, Code, Outcome, Question
+
+_USE: Final = Asks.USE  # bound here, as an enumeration's members are looked up slowly
+_AT_THE_GATE: Final = (Code.GATE_SHED, Code.WAITLISTED)
 
 Clock = Callable[[], float]
 """Says what time it is, in seconds since the epoch."""
@@ -53,7 +59,7 @@ class Evaluator:
         user = caller.user or asked.user
         if tier == asked.tier and user == asked.user:
             return asked
-        return asked._replace(tier=tier, user=user)
+        return msgspec.structs.replace(asked, tier=tier, user=user)
 
     def admit(self, request: Request, question: Question, held: Held, now: float) -> Outcome:
         """Decide and count: this is a request for work.
@@ -61,7 +67,7 @@ class Evaluator:
         An outcome with quotas is not settled, and not counted, until `spend` has taken from them.
         """
         outcome = self.preview(request, question, held, now)
-        if question.asks is Asks.SIGNUP and outcome.allowed:
+        if question.asks is not _USE and outcome.allowed:
             self.entrance.note_arrival(request, question, held, now)
         if not outcome.quotas:
             self._count(outcome, question.user)
@@ -85,13 +91,13 @@ class Evaluator:
         """Decide without counting: nobody asks for work yet."""
         outcome = held.decider.answer(question, now)
         # Looked for only where it may help, so that no other request pays for it.
-        if outcome.code is Code.GATE_SHED or outcome.code is Code.WAITLISTED:
+        if not outcome.allowed and outcome.code in _AT_THE_GATE:
             return self.entrance.answer(request, question, held, outcome, now)
         return outcome
 
     def begin_session(self, request: Request, question: Question, held: Held, now: float) -> Pass:
         """Sign a pass for somebody who was just admitted, going on with the session shown."""
-        if question.asks is Asks.USE:
+        if question.asks is _USE:
             self.entrance.note_arrival(request, question, held, now)
         return self.entrance.begin_session(request, question, now)
 

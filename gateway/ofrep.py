@@ -15,6 +15,7 @@ from gateway.identity import NotBelieved
 from gateway.questions import (
     DEFAULT_SURFACE,
     Malformed,
+    NonEmpty,
     asks_of,
     read_object,
     require_texts,
@@ -25,7 +26,7 @@ from gateway.streams import EVENTS_PATH
 from gateway.written import Written
 from tidegate.holding import Held
 from tidegate.rules.flags import Flag, flag_of, reason_holds_until
-from tidegate.rules.outcome import Asks, Outcome, Question
+from tidegate.rules.outcome import Asks, Code, Outcome, Question
 from tidegate.rules.refusals import NOT_READY_DETAIL
 from tidegate.rules.retirement import headers_of_feature
 from tidegate.rules.retry import come_back_in_s
@@ -58,7 +59,6 @@ class OfrepHandler:
             question = _read(request.body, key)
             if not held.is_ready:
                 return _not_ready({"key": key})
-            _require_known(key, held)
             question = self._evaluator.vouched(request, question, held)
         except _Error as error:
             return _failed(error, {"key": key})
@@ -73,6 +73,10 @@ class OfrepHandler:
 
     def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)
+        if reply is None and outcome.code is Code.FEATURE_UNKNOWN:
+            key = question.feature
+            unknown = _Error(404, "FLAG_NOT_FOUND", f"no feature {show(key)} is published")
+            return _failed(unknown, {"key": key})
         if reply is None:
             flag = flag_of(held.decider, question, outcome, now)
             retiring = as_headers(headers_of_feature(held.snapshot.intent, question.feature))
@@ -97,7 +101,7 @@ class OfrepHandler:
         except NotBelieved as refused:
             return _not_believed(refused, {})
         now = self._evaluator.now()
-        questions = [asked._replace(feature=key) for key in held.decider.features]
+        questions = [msgspec.structs.replace(asked, feature=key) for key in held.decider.features]
         flags = [
             _as_json(
                 q.feature,
@@ -126,9 +130,9 @@ _EVENTS: Final = {
 class _Context(msgspec.Struct, forbid_unknown_fields=True):
     """A context without attributes, as most are: read and checked in one go."""
 
-    targetingKey: str  # noqa: N815 - as the protocol spells it
-    tier: str | msgspec.UnsetType = msgspec.UNSET
-    surface: str = DEFAULT_SURFACE
+    targetingKey: NonEmpty  # noqa: N815 - as the protocol spells it
+    tier: NonEmpty = ""  # where none is claimed
+    surface: NonEmpty = DEFAULT_SURFACE
 
 
 class _Asked(msgspec.Struct):
@@ -150,10 +154,7 @@ def _read(body: bytes, key: str) -> Question:
         context = _decode(body).context
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _read_question(_read_context(body), key)  # which says what is wrong
-    tier = "" if context.tier is msgspec.UNSET else context.tier
-    if not (context.targetingKey and context.surface and (tier or context.tier != "")):
-        return _read_question(_read_context(body), key)
-    return Question(key, context.targetingKey, tier, context.surface)
+    return Question(key, context.targetingKey, context.tier, context.surface)
 
 
 def _read_context(body: bytes) -> Mapping[str, object]:
@@ -164,12 +165,6 @@ def _read_context(body: bytes) -> Mapping[str, object]:
     if not isinstance(context, dict):
         raise _Error(400, "INVALID_CONTEXT", f"context: got {show(context)}, expected an object.")
     return context
-
-
-def _require_known(key: str, held: Held) -> None:
-    intent = held.snapshot.intent
-    if intent is None or key not in intent.features:
-        raise _Error(404, "FLAG_NOT_FOUND", f"no feature {show(key)} is published")
 
 
 def _read_question(context: Mapping[str, object], feature: str) -> Question:

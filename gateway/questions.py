@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,6 +16,7 @@ _TEXT: Final = "a non-empty string"
 _SHOWN_CHARACTERS: Final = 60
 _SHOWN_UP_TO: Final = 10**15
 _QUERY_FIELDS: Final = 32
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,10 @@ def _object_in(text: str) -> Mapping[str, object]:
 class _Asked(msgspec.Struct):
     """A request that is right, as nearly all are: read in one go."""
 
-    feature: str
-    user: str
-    tier: str | msgspec.UnsetType = msgspec.UNSET
-    surface: str = DEFAULT_SURFACE
+    feature: NonEmpty
+    user: NonEmpty
+    tier: NonEmpty = ""  # where none is claimed
+    surface: NonEmpty = DEFAULT_SURFACE
     attributes: dict[str, object] = msgspec.field(default_factory=dict)
     asks: Literal["use", "signup"] = "use"
 
@@ -105,11 +106,8 @@ def read_asked(body: bytes) -> Question:
         asked = _decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return read_question(read_object(body))  # which says what is wrong, all at once
-    tier = "" if asked.tier is msgspec.UNSET else asked.tier
-    if not (asked.feature and asked.user and asked.surface and (tier or asked.tier != "")):
-        return read_question(read_object(body))
     return Question(
-        asked.feature, asked.user, tier, asked.surface, asked.attributes, _ASKS[asked.asks]
+        asked.feature, asked.user, asked.tier, asked.surface, asked.attributes, _ASKS[asked.asks]
     )
 
 

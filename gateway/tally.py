@@ -1,6 +1,6 @@
 """Counts of what was decided, since the process began."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Tally:
     """One count a pool, tier and code, which only ever grows, and who was let in."""
 
     def __init__(self) -> None:
-        self._counts: dict[Under, int] = {}
+        self._counts = defaultdict[Under, int](int)
         self.users = UsersSeen()
 
     @property
@@ -63,7 +63,7 @@ class Tally:
 
     def count(self, outcome: Outcome, user: str) -> None:
         """Count one decision, and remember a user who was let in."""
-        counts, under = self._counts, outcome.counted_under
-        counts[under] = counts.get(under, 0) + 1
+        under = outcome.counted_under
+        self._counts[under] += 1
         if outcome.allowed:
             self.users.saw(under, user)

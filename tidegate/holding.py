@@ -1,7 +1,7 @@
 """The local snapshot: the newest of each part ever heard, compiled for requests."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from tidegate.kills import is_over
@@ -15,11 +15,11 @@ class Held:
 
     snapshot: Snapshot
     decider: Decider
+    is_ready: bool = field(init=False)
+    """Whether intent was ever heard; before that, nothing is known of any feature."""
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether intent was ever heard; before that, nothing is known of any feature."""
-        return self.snapshot.intent is not None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_ready", self.snapshot.intent is not None)
 
 
 Listener = Callable[[Held], None]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,12 +71,12 @@ class Told:
 
     def asking(self, *, surface: str | None = None, tier: str | None = None) -> "Told":
         was = self.asked
-        asked = was._replace(surface=surface or was.surface, tier=tier or was.tier)
+        asked = msgspec.structs.replace(was, surface=surface or was.surface, tier=tier or was.tier)
         return replace(self, asked=asked)
 
     def saying(self, **changes: object) -> "Told":
         said = {**self.asked.attributes, **changes}
-        return replace(self, asked=self.asked._replace(attributes=said))
+        return replace(self, asked=msgspec.structs.replace(self.asked, attributes=said))
 
     @property
     def is_yes(self) -> bool:
@@ -225,7 +226,7 @@ def offering(**changes: object) -> Snapshot:
 def test_the_attribute_that_is_missing_is_named_and_no_other(
     audience: AudienceSpec, said: dict[str, object], words: str
 ) -> None:
-    asked = ASKED._replace(attributes=said)
+    asked = msgspec.structs.replace(ASKED, attributes=said)
     told = explained(offering(audience=audience), asked)
     assert told == f"{words}: yes now; or on the invite list: yes now"
 
@@ -250,7 +251,7 @@ def test_a_custom_attribute_is_named_with_what_would_do(test: AttributeTest, wor
     fitted = fit(audience, {})
     assert fitted is not None
     assert fitted.words == (words,)
-    asked = ASKED._replace(attributes=fitted.attributes)
+    asked = msgspec.structs.replace(ASKED, attributes=fitted.attributes)
     assert Decider(offering(audience=audience)).answer(asked, NOW).allowed
 
 
@@ -361,7 +362,7 @@ def test_another_hour_sheds_others_and_the_first_that_lets_in_is_named() -> None
         snapshot(intent(expires_at=math.inf), gate({"free": 0.3}, expires_at=math.inf))
     )
     for user in (f"user-{number}" for number in range(60)):
-        asked = ASKED._replace(user=user)
+        asked = msgspec.structs.replace(ASKED, user=user)
         if decider.answer(asked, NOW).allowed:
             continue
         hours = [HOUR + n * SHED_ROTATION_S for n in range(24)]
@@ -398,7 +399,7 @@ def test_one_who_waits_is_told_how_much_more_of_the_tier_must_be_in() -> None:
 
 def signing_up(**signups: object) -> str:
     suspended = Signups(state="suspended", reason="a surge", **signups)  # type: ignore[arg-type]
-    return explained(offering(signups=suspended), ASKED._replace(asks=Asks.SIGNUP))
+    return explained(offering(signups=suspended), msgspec.structs.replace(ASKED, asks=Asks.SIGNUP))
 
 
 def test_a_cohort_that_may_come_in_is_named_before_the_end_of_the_suspension() -> None:

@@ -11,6 +11,7 @@ from tidegate.rules.tables import FOREVER, Entry, Rule, Tables
 from tidegate.snapshot import Snapshot
 
 _NONE: Final[dict[str, Rule | Outcome]] = {}
+_USE: Final = Asks.USE  # bound here, as an enumeration's members are looked up slowly
 _INSIDE: Final = frozenset({Code.ALLOWED, Code.GATE_SHED})
 """What somebody is answered who could use the feature, once the gate let them."""
 
@@ -117,7 +118,7 @@ class Decider:
         `is_passed` says that a session pass was shown: a session once let in is not shed.
         `is_called` says that a ticket was shown whose number was called: the gate lets it in.
         """
-        if asked.asks is Asks.SIGNUP:
+        if asked.asks is not _USE:
             return self.decide_signup(asked, now, is_called=is_called)
         outcome = self.decide(
             asked.feature, asked.user, asked.tier, asked.surface, now, asked.attributes

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from tidegate.rules.quota import Quota
 from tidegate.snapshot import DateRange
@@ -45,8 +47,8 @@ class Asks(StrEnum):
     SIGNUP = "signup"
 
 
-class Question(NamedTuple):
-    """Who wants to use what, and where; a tuple, because one is made for each request."""
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """Who wants to use what, and where; a struct, because one is made for each request."""
 
     feature: str
     user: str

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
+import msgspec
+
 from tidegate.quantities import format_share
 from tidegate.rules.decision import Decider
 from tidegate.rules.exposure import FULL, SHED_ROTATION_S, place, shed_place
@@ -128,7 +130,7 @@ def instants(case: Case) -> list[float]:
 
 def _surfaces(_: Outcome, case: Case) -> Iterator[Remedy]:
     for surface in sorted(case.feature.surfaces):
-        elsewhere = replace(case, question=case.question._replace(surface=surface))
+        elsewhere = replace(case, question=msgspec.structs.replace(case.question, surface=surface))
         yield Change(Kind.SURFACE, f"on surface {surface}"), elsewhere
 
 
@@ -142,7 +144,7 @@ def _tiers(_: Outcome, case: Case) -> Iterator[Remedy]:
 
     for tier in sorted(tiers, key=steps_away):
         if tier != own:
-            changed = replace(case, question=case.question._replace(tier=tier))
+            changed = replace(case, question=msgspec.structs.replace(case.question, tier=tier))
             yield Change(Kind.TIER, f"in tier {tier}"), changed
 
 
@@ -178,7 +180,7 @@ def _cohorts_that_sign_up(_: Outcome, case: Case) -> Iterator[Remedy]:
 
 def _as(fitted: Fit | None, case: Case) -> Iterator[Remedy]:
     if fitted is not None:
-        question = case.question._replace(attributes=fitted.attributes)
+        question = msgspec.structs.replace(case.question, attributes=fitted.attributes)
         words = " and ".join(fitted.words)
         yield Change(Kind.ATTRIBUTES, words), replace(case, question=question)
 
