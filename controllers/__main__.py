@@ -22,8 +22,10 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
+    from tidegate.signing import load_keyring  # noqa: PLC0415
 
-    plane = await connect(settings.temporal, settings.namespace)
+    keys = load_keyring(settings.keys_file)
+    plane = await connect(settings.temporal, settings.namespace, keys)
     async with make_worker(plane, redis):
         await until_stopped()
 
@@ -88,8 +90,9 @@ async def _publisher(settings: Settings, redis: Redis) -> None:
     from tidegate.edges.temporal import connect  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
-    plane = await connect(settings.temporal, settings.namespace)
-    publisher = Publisher(redis, plane, load_keyring(settings.keys_file))
+    keys = load_keyring(settings.keys_file)
+    plane = await connect(settings.temporal, settings.namespace, keys)
+    publisher = Publisher(redis, plane, keys)
     await run("publisher", publisher, period_s=1.0, wake=publisher.wake)
 
 

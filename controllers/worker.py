@@ -1,5 +1,6 @@
 """The worker: hosts the workflows, and the acts that they ask for."""
 
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -12,10 +13,13 @@ from activities.measure import Measure
 from activities.reserve import Reserve
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
+from tidegate.proofs import find_flaw
 from tidegate.settings import TASK_QUEUE
+from tidegate.signing import Keyring
 from workflows.budget import Budget
 from workflows.catalogue import Catalogue
 from workflows.feature import Feature
+from workflows.proofs import ProofsOfUpdates
 from workflows.rollout import Rollout
 
 WORKFLOWS: Final = (Budget, Catalogue, Feature, Rollout)
@@ -28,8 +32,16 @@ _SANDBOX: Final = SandboxedWorkflowRunner(
 )
 
 
+def proofs_by(keys: Keyring | None) -> ProofsOfUpdates:
+    """Have updates believed that are signed with one of these keys, by this machine's clock."""
+    return ProofsOfUpdates(lambda token, asked: find_flaw(keys, token, asked, time.time()))
+
+
 def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
-    """Build a worker for every workflow and activity; run it with `async with`."""
+    """Build a worker for every workflow and activity; run it with `async with`.
+
+    Updates are believed that are signed with the keys that it has itself.
+    """
     reserve, measure = Reserve(plane), Measure(redis)
     return Worker(
         plane.client,
@@ -44,6 +56,7 @@ def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
             measure.measure,
         ],
         workflow_runner=_SANDBOX,
+        interceptors=[proofs_by(plane.keys)],
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=timedelta(seconds=2),
     )

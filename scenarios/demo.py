@@ -172,6 +172,7 @@ async def _until_interrupted(view: View, stack: Stack) -> None:
     view.say("everything stays up; press Ctrl-C to end it. To type commands elsewhere:")
     for name in ("temporal", "gateway"):
         view.say(f"  export {variable(name)}={getattr(stack.addresses, name)}")
+    view.say(f"  export {variable('keys')}={stack.folder / 'keys.json'}")
     view.say(f"  export {variable('api_key')}={stack.api_key}")
     await asyncio.Event().wait()
 

@@ -97,6 +97,11 @@ def load_keyring(path: Path) -> Keyring:
     return Keyring(keys)
 
 
+def find_keyring(path: Path) -> Keyring | None:
+    """Read the keys where there are some; None where not. Raises PlanError as `load_keyring`."""
+    return load_keyring(path) if path.exists() else None
+
+
 def read_keyring(path: Path, *, next_step: str) -> Keyring:
     """Read the keys that others sign with: as `load_keyring`, but none are made.
 

@@ -44,6 +44,10 @@ class Budget:
         self.state.spec = spec
         self.replan_arrivals()
 
+    @declare.validator
+    def _may_declare(self, spec: BudgetSpec) -> None:
+        """Whoever signs for it may."""
+
     @workflow.update
     def reserve(self, wanted: Reservation) -> ClaimStatus:
         """Ask for GPUs, once for each claim id; the answer may be that the claim waits."""
@@ -63,6 +67,10 @@ class Budget:
             self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
             self.change(self.state.ledger)
         return self.status(wanted.claim_id)
+
+    @reserve.validator
+    def _may_reserve(self, wanted: Reservation) -> None:
+        """Whoever signs for it may."""
 
     @workflow.update
     def spend(self, claim_id: str) -> ClaimStatus:
@@ -93,6 +101,10 @@ class Budget:
             self.tell_claim("claim.released", claim_id, "its owner gave it up")
             self.change(self.state.ledger.drop([claim_id]))
             self.state.owners.pop(claim_id, None)
+
+    @release.validator
+    def _may_release(self, claim_id: str) -> None:
+        """Whoever signs for it may."""
 
     @workflow.signal
     def observe(self, seen: Observation) -> None:

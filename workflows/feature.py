@@ -56,6 +56,10 @@ class Feature:
             self.remember("declared", "its settings were applied")
             self.outbox.tell("feature.declared", subject=self.subject, feature=self.state.name)
 
+    @declare.validator
+    def _may_declare(self, spec: FeatureSpec) -> None:
+        """Whoever signs for it may."""
+
     @workflow.update
     def expose(self, order: ExposeOrder) -> dict[str, float]:
         """Set the exposure of some tiers, once; returns what it was before."""
@@ -98,6 +102,10 @@ class Feature:
             stage=note.stage,
             reason=note.waits_for,
         )
+
+    @note_waiting.validator
+    def _may_note_waiting(self, note: WaitingNote) -> None:
+        """Whoever signs for it may."""
 
     @workflow.update
     def hold(self, order: HoldOrder) -> None:
@@ -201,6 +209,10 @@ class Feature:
             by=note.by,
             reason=note.reason,
         )
+
+    @note_kill.validator
+    def _may_note_kill(self, note: KillNote) -> None:
+        """Whoever signs for it may."""
 
     @workflow.query
     def current(self) -> FeatureState:

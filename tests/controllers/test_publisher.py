@@ -149,14 +149,16 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hous
                 await asyncio.sleep(0.02)
 
         recording = asyncio.create_task(acknowledge())
-        async with make_worker(ControlPlane(env.client), redis):
-            yield House(server, redis, Plane(env.client))
+        async with make_worker(ControlPlane(env.client, KEYS), redis):
+            yield House(server, redis, Plane(env.client, KEYS))
         recording.cancel()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def house(shared: House) -> House:
-    house = House(shared.server, shared.redis, Plane(shared.plane.client), f"f{next(_numbers)}")
+    house = House(
+        shared.server, shared.redis, Plane(shared.plane.client, KEYS), f"f{next(_numbers)}"
+    )
     await house.plane.declare_all(house.feature)
     await until(lambda: house.plane.is_quiet(house.feature))
     await house.server.flush()
@@ -307,7 +309,7 @@ async def test_without_a_worker_a_lost_part_is_back_within_seconds_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with skipping_time() as env, real_redis(tmp_path) as (server, redis):
-        house = House(server, redis, Plane(env.client))
+        house = House(server, redis, Plane(env.client, KEYS))
         await house.publisher.tick(NOW)
         assert (await redis.snapshot()).intent is None, "nothing was declared, so there is nothing"
         async with make_worker(house.plane, redis):

@@ -20,6 +20,7 @@ from tidegate.edges.record import Record
 from tidegate.edges.temporal import ControlPlane, connect
 from tidegate.events import Event
 from tidegate.settings import variable
+from tidegate.signing import load_keyring
 
 
 @dataclass
@@ -104,7 +105,7 @@ async def control_plane(folder: Path) -> AsyncIterator[Stack]:
         await start_redis(supervisor, redis, folder)
         argv = [sys.executable, "-m", "controllers", "recorder"]
         await supervisor.start("recorder", argv, env=environment, restarts=True)
-        plane = await connect(temporal.address, "default")
+        plane = await connect(temporal.address, "default", load_keyring(folder / "keys.json"))
         stack = Stack(supervisor, environment, folder, record_url, plane)
         await stack.start_worker()
         yield stack

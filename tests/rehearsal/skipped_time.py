@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rehearsal.world import Servers
 from tests.real_redis import real_redis
-from tests.workflows.world import skipping_time
+from tests.workflows.world import KEYS, skipping_time
 from tidegate.edges.temporal import ControlPlane
 
 
@@ -16,4 +16,4 @@ async def servers(folder: Path) -> AsyncIterator[Servers]:
     async with skipping_time() as env, real_redis(folder) as (_, redis):
         # Else whoever waits for an answer would move it too.
         with env.auto_time_skipping_disabled():
-            yield Servers(time=env, plane=ControlPlane(env.client), redis=redis)
+            yield Servers(time=env, plane=ControlPlane(env.client, KEYS), redis=redis)

@@ -19,6 +19,7 @@ from tidegate.edges.temporal import ControlPlane, connect
 from tidegate.errors import Refused, Unavailable
 from tidegate.events import Event
 from tidegate.messages.common import Act
+from tidegate.signing import load_keyring
 
 pytestmark = [
     pytest.mark.scenario,
@@ -117,7 +118,9 @@ async def _kill_the_worker(demo: LiveDemo) -> float:
     """Kill it, and return how long until another has taken a person's word to the rollout."""
     demo.kill("worker")
     killed_at = time.monotonic()
-    plane = await connect(demo.addresses()["temporal"], "default")
+    plane = await connect(
+        demo.addresses()["temporal"], "default", load_keyring(demo.folder / "keys.json")
+    )
     await _pause(plane)
     went_on_s = time.monotonic() - killed_at
     await plane.steer("image-launch", "resume", Act(by="test", reason="somebody is"))

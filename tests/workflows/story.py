@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from tests.embedded.until import until
-from tests.workflows.world import World
+from tests.workflows.world import KEYS, World
 from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
 from tidegate.cli.releasing import release_hold
 from tidegate.edges.temporal import ControlPlane
@@ -96,7 +96,7 @@ class Story:
 
     @property
     def plane(self) -> ControlPlane:
-        return ControlPlane(self.client)
+        return ControlPlane(self.client, KEYS)
 
     @property
     def feature(self) -> str:

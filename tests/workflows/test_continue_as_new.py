@@ -18,7 +18,7 @@ from embedded.processes import Supervisor
 from embedded.temporal import TemporalDevServer
 from tests.embedded.until import until
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
-from tests.workflows.world import World, make_worker
+from tests.workflows.world import KEYS, World, make_worker
 from tidegate.catalogue import TierSpec
 from tidegate.edges.temporal import connect
 from tidegate.messages.budget import ClaimStatus, Reservation, budget_id
@@ -41,7 +41,7 @@ async def client(world: World, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     argv = [*server.argv(), "--dynamic-config-value", setting]
     async with Supervisor(folder) as supervisor:
         await supervisor.start("temporal", argv, ready=server.is_ready, ready_within_s=30.0)
-        plane = await connect(server.address, "default")
+        plane = await connect(server.address, "default", KEYS)
         async with make_worker(plane.client, world):
             yield plane.client
 

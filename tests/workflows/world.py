@@ -22,14 +22,16 @@ from temporalio.worker import (
 
 from activities.expose import AskFeature
 from activities.reserve import Reserve
-from controllers.worker import _SANDBOX, WORKFLOWS
+from controllers.worker import _SANDBOX, WORKFLOWS, proofs_by
 from embedded.temporal import SEARCH_ATTRIBUTES
 from tidegate.edges.temporal import ControlPlane
 from tidegate.events import Event
 from tidegate.messages.rollout import Measurement
 from tidegate.rules.verdict import Verdict
 from tidegate.settings import TASK_QUEUE
+from tidegate.signing import Key, Keyring
 
+KEYS: Final = Keyring((Key("test", b"k" * 32),))
 _TEST_SERVER: Final = Path(sys.executable).with_name("temporal-test-server")
 
 Hook = Callable[[], Awaitable[None]]
@@ -92,7 +94,7 @@ class _HandOnActivity(ActivityInboundInterceptor):
 
 def make_worker(client: Client, world: World) -> Worker:
     """Host the real workflows and activities, but for those that need Redis."""
-    plane = ControlPlane(client)
+    plane = ControlPlane(client, KEYS)
     reserve = Reserve(plane)
     return Worker(
         client,
@@ -107,7 +109,7 @@ def make_worker(client: Client, world: World) -> Worker:
             reserve.release,
         ],
         workflow_runner=_SANDBOX,
-        interceptors=[_Hand(world)],
+        interceptors=[_Hand(world), proofs_by(KEYS)],
     )
 
 

@@ -229,9 +229,11 @@ def _do(act: "Callable[[ControlPlane], Awaitable[None]]", done: str) -> None:
 def _run(act: "Callable[[ControlPlane], Awaitable[Iterable[str]]]") -> None:
     async def connected() -> Iterable[str]:
         from tidegate.edges.temporal import connect  # noqa: PLC0415
+        from tidegate.signing import find_keyring  # noqa: PLC0415
 
         settings = _settings()
-        return await act(await connect(settings.temporal, settings.namespace))
+        keys = find_keyring(settings.keys_file)
+        return await act(await connect(settings.temporal, settings.namespace, keys))
 
     _print(connected)
 

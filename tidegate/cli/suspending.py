@@ -9,6 +9,7 @@ from tidegate.mistakes import nearest
 from tidegate.quantities import parse_share
 from tidegate.rules.signups import find_mistake, tell_signups
 from tidegate.settings import Settings
+from tidegate.signing import find_keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Asked:
 async def set_signups(settings: Settings, asked: Asked) -> list[str]:
     """Suspend or reopen; raises PlanError for what is typed wrong, Refused as the feature does."""
     order = read_order(asked)  # before anybody is asked
-    plane = await connect(settings.temporal, settings.namespace)
+    keys = find_keyring(settings.keys_file)
+    plane = await connect(settings.temporal, settings.namespace, keys)
     signups = await plane.set_signups(asked.feature, order)
     return [f"{asked.feature}: sign-ups are {tell_signups(signups)}"]
 

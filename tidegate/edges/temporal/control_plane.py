@@ -1,4 +1,4 @@
-"""Temporal: the truth about intent. What people and loops ask of the workflows."""
+"""What may be asked of the workflows: one typed call for each, with a deadline."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,6 +17,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from tidegate.edges.temporal.proving import Proving
 from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
@@ -24,6 +25,7 @@ from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
 from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, rollout_id
 from tidegate.settings import TASK_QUEUE
+from tidegate.signing import Keyring
 from tidegate.snapshot import Signups
 
 _DEADLINE: Final = timedelta(seconds=5)
@@ -35,8 +37,11 @@ _AGAIN_AFTER_S: Final = 0.05
 T = TypeVar("T")
 
 
-async def connect(address: str, namespace: str) -> "ControlPlane":
-    """Connect to Temporal; raises Unavailable with one clear line when nobody answers."""
+async def connect(address: str, namespace: str, keys: Keyring | None = None) -> "ControlPlane":
+    """Connect to Temporal, to ask in the name of whoever has these keys.
+
+    Raises Unavailable with one clear line when nobody answers.
+    """
     try:
         client = await Client.connect(
             address, namespace=namespace, data_converter=pydantic_data_converter
@@ -47,18 +52,22 @@ async def connect(address: str, namespace: str) -> "ControlPlane":
             "Start it, or set TIDEGATE_TEMPORAL to where it is."
         )
         raise Unavailable(message, code="temporal-unavailable") from error
-    return ControlPlane(client)
+    return ControlPlane(client, keys)
 
 
 class ControlPlane:
     """One typed call for each thing that may be asked; every call has a deadline.
 
     Raises Refused where a workflow's validator says no, Unavailable where Temporal or its
-    workers do not answer.
+    workers do not answer. Without keys, workflows take it for an operator: it may pause and hold.
     """
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self, client: Client, keys: Keyring | None = None) -> None:
+        self.keys = keys
+        config = client.config()
+        if keys is not None:
+            config["interceptors"] = [*config["interceptors"], Proving(keys)]
+        self.client = Client(**config)
 
     async def declare(self, declaration: Declaration) -> int:
         """Add to the catalogue, and start it where it is not there yet."""
