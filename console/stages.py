@@ -73,7 +73,7 @@ def _last_stage_events(history: History) -> Mapping[tuple[str, str], Event]:
 def _tier_stage(
     name: str, feature: FeatureIntent, tier: str, last: Mapping[tuple[str, str], Event]
 ) -> TierStage:
-    exposure = feature.exposure.get(tier, 0.0)
+    exposure = 0.0 if feature.is_withdrawn else feature.exposure.get(tier, 0.0)
     event = last.get((name, tier))
     stage = event.data.get("stage") if event else None
     waits_for = feature.waits_for.get(tier)

@@ -90,6 +90,8 @@ class FeatureIntent(_Part):
     waits_for: Mapping[str, str] = Field(default_factory=dict)
     """For the same tiers: what the stage waits for, in words."""
     held_because: str | None = None
+    is_withdrawn: bool = False
+    """Whether a hold lets nobody in, however far the feature is exposed."""
     on_stale: Literal["keep", "close"] = "keep"
     audience: AudienceSpec | None = None
     invited: tuple[str, ...] = ()

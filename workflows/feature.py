@@ -109,9 +109,13 @@ class Feature:
 
     @workflow.update
     def hold(self, order: HoldOrder) -> None:
-        """Stop exposure from growing until the same role releases it."""
-        self.state.hold = Hold(
-            role=order.role, by=order.by, reason=order.reason, since=workflow.now()
+        """Stop exposure from growing until the same role releases it; others may hold it too."""
+        self.state.holds[order.hold_id] = Hold(
+            role=order.role,
+            by=order.by,
+            reason=order.reason,
+            since=workflow.now(),
+            rolls_back=order.rolls_back,
         )
         self.remember(f"held by {order.role}", order.reason)
         self.outbox.tell(
@@ -120,26 +124,19 @@ class Feature:
             feature=self.state.name,
             role=order.role,
             by=order.by,
+            rolls_back=order.rolls_back,
             reason=order.reason,
         )
 
     @hold.validator
     def _may_hold(self, order: HoldOrder) -> None:
-        held = self.state.hold
-        if held is not None and held.role != order.role:
-            message = (
-                f'feature "{self.state.name}": {held.role} holds it already: {held.reason}. '
-                f"Ask {held.role}."
-            )
-            raise refuse(message)
         if not order.reason:
             raise refuse('hold: "reason" is missing. Say why, so that others can act on it.')
 
     @workflow.update
     def release(self, order: HoldOrder) -> None:
         """Let exposure grow again; releasing what is not held changes nothing."""
-        if self.state.hold is not None:
-            self.state.hold = None
+        if self.state.holds.pop(order.hold_id, None) is not None:
             self.remember(f"released by {order.role}", order.reason)
             self.outbox.tell(
                 "feature.released",
@@ -152,7 +149,7 @@ class Feature:
 
     @release.validator
     def _may_release(self, order: HoldOrder) -> None:
-        held = self.state.hold
+        held = self.state.holds.get(order.hold_id)
         if held is not None and held.role != order.role:
             message = f'feature "{self.state.name}": only {held.role} releases this hold.'
             raise refuse(message)
@@ -253,7 +250,8 @@ class Feature:
         is_suspended = signups.state == "suspended"
         state, waiting_for = "live", "nothing"
         if held is not None:
-            state, waiting_for = "held", f"release by {held.role}"
+            roles = dict.fromkeys(hold.role for hold in self.state.holds.values())
+            state, waiting_for = "held", f"release by {', '.join(roles)}"
         elif is_suspended:
             state, waiting_for = "signups-suspended", "reopening of sign-ups"
         show(kind="feature", state=state, feature=self.state.name, waiting_for=waiting_for)
@@ -261,6 +259,10 @@ class Feature:
         history = [f"- {h.at:%F %H:%M:%S} {h.what}: {h.reason}" for h in self.state.history[-10:]]
         exposed = ", ".join(lines) or "nobody"
         told = [f"Exposed to {exposed}", ""]
+        for hold in self.state.holds.values():
+            whom = "nobody" if hold.rolls_back else "nobody new"
+            since = f"since {hold.since:%F %H:%M} {whom} is let in"
+            told += [f"**Held** by {hold.role}, {since}: {hold.reason}", ""]
         if is_suspended:
             told += [f"Sign-ups are **{tell_signups(signups)}**: {signups.reason}", ""]
         workflow.set_current_details("\n".join([*told, *history]))

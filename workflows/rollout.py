@@ -21,8 +21,8 @@ with workflow.unsafe.imports_passed_through():
         RolloutPhase,
         RolloutState,
         StageProgress,
-        Waits,
     )
+    from tidegate.messages.steered import Waits
     from tidegate.plans import StageSpec
     from tidegate.quantities import counted
     from tidegate.rules.ledger import ClaimState
@@ -372,11 +372,11 @@ class Rollout(Steered):
         return self.order
 
     async def place_hold(self, order: HoldOrder) -> None:
-        """Have the feature say why nobody else gets in, unless another role's hold says so."""
+        """Have the feature say why nobody else gets in."""
         with suppress(ActivityError):
             await self.ask_feature(FeatureAct(feature=self.feature, hold=order))
 
     async def lift_hold(self, order: HoldOrder) -> None:
-        """Let the feature grow again, unless another role holds it."""
+        """Let the feature grow again, unless somebody else holds it too."""
         with suppress(ActivityError):
             await self.ask_feature(FeatureAct(feature=self.feature, release=order))

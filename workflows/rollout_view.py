@@ -4,7 +4,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import ClaimStatus
-    from tidegate.messages.rollout import RolloutOrder, RolloutState, Waits
+    from tidegate.messages.rollout import RolloutOrder, RolloutState
+    from tidegate.messages.steered import SteeredState, Waits
     from tidegate.plans import StageSpec
     from tidegate.quantities import counted, format_share
     from tidegate.rules.ledger import ClaimState
@@ -24,14 +25,23 @@ def what_is_awaited(claim: ClaimStatus) -> str:
     return f"{gpus} ready on top of the {claim.in_use_gpus} in use; {claim.ready_gpus} are ready"
 
 
+def what_it_waits_for(state: SteeredState) -> Waits:
+    """Say what a plan waits for: what has stopped it comes before what it waits for itself."""
+    if state.hold is not None:
+        return Waits.HOLD
+    if state.freezes:
+        return Waits.FREEZE
+    return Waits.PAUSE if state.paused is not None else state.waits
+
+
 def show_rollout(order: RolloutOrder, state: RolloutState) -> None:
     """Update search attributes and the current details."""
-    waits = "hold" if state.hold else "pause" if state.paused else str(state.waits)
+    waits = what_it_waits_for(state)
     show(
         kind="rollout",
         state=str(state.phase),
         feature=order.spec.feature,
-        waiting_for=waits,
+        waiting_for=str(waits),
         owner=order.spec.owner,
     )
     rows = [_row(stage, state) for stage in order.spec.stages]
@@ -71,6 +81,9 @@ def _next_step(order: RolloutOrder, state: RolloutState) -> str:
     if state.hold is not None:
         role = state.hold.role
         return f"{role} holds it: {state.hold.reason}. `tidegate release {name} --role {role}`"
+    if state.freezes:
+        freeze = next(iter(state.freezes.values()))
+        return f"{freeze.freeze_id} froze it: {freeze.reason}. It goes on when that ends"
     if state.paused is not None:
         return f"{state.paused.by} paused it. `tidegate resume {name}`"
     match state.waits:

@@ -10,7 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.feature import Hold, HoldOrder
-    from tidegate.messages.rollout import SteeredState, Waits
+    from tidegate.messages.steered import FreezeOrder, SteeredState, Waits
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -52,8 +52,8 @@ class Steered(ABC):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a pause or a hold has stopped the plan."""
-        return self.state.paused is not None or self.state.hold is not None
+        """Whether a pause, a hold or a freeze has stopped the plan."""
+        return self.state.is_stopped
 
     async def until(self, condition: Callable[[], bool], waits: Waits) -> None:
         """Wait for a condition and for nobody to have stopped the plan; an abort leaves."""
@@ -127,6 +127,29 @@ class Steered(ABC):
             raise refuse(f"{self.subject}: it is not paused, so there is nothing to resume.")
 
     @workflow.update
+    def freeze(self, order: FreezeOrder) -> None:
+        """Stop the plan for something that matters more; asked for again, it changes nothing."""
+        if order.freeze_id not in self.state.freezes:
+            self.state.freezes[order.freeze_id] = order
+            self._stop_the_clock()
+            self._tell("plan.frozen", order, freeze=order.freeze_id)
+
+    @freeze.validator
+    def _may_freeze(self, order: FreezeOrder) -> None:  # noqa: ARG002 - as the update
+        self._refuse_when_over("freeze")
+
+    @workflow.update
+    def thaw(self, order: FreezeOrder) -> None:
+        """Lift one freeze; lifting one that is not there changes nothing."""
+        if self.state.freezes.pop(order.freeze_id, None) is not None:
+            self._let_the_clock_run()
+            self._tell("plan.thawed", order, freeze=order.freeze_id)
+
+    @thaw.validator  # noqa: B027 - the proof is all that is looked at
+    def _may_thaw(self, order: FreezeOrder) -> None:
+        """Whoever signs for it may; a plan that is over is left as it is."""
+
+    @workflow.update
     async def hold(self, order: HoldOrder) -> None:
         """Stop further exposure at once, in the name of a role."""
         self.state.hold = Hold(
@@ -135,7 +158,7 @@ class Steered(ABC):
         self._stop_the_clock()
         self._tell("plan.held", order, role=order.role)
         async with self.placing:
-            await self.place_hold(order)
+            await self.place_hold(self._as_placed(order))
 
     @hold.validator
     def _may_hold(self, order: HoldOrder) -> None:
@@ -154,7 +177,7 @@ class Steered(ABC):
         self._let_the_clock_run()
         self._tell("plan.released", order, role=order.role)
         async with self.placing:
-            await self.lift_hold(order)
+            await self.lift_hold(self._as_placed(order))
 
     @release.validator
     def _may_release(self, order: HoldOrder) -> None:
@@ -177,6 +200,9 @@ class Steered(ABC):
             raise refuse(f"{self.subject}: {self.state.abort.by} has aborted it already.")
         if not order.reason:
             raise refuse('abort: "reason" is missing. Say why, for those who read it later.')
+
+    def _as_placed(self, order: HoldOrder) -> HoldOrder:
+        return order.model_copy(update={"placed_by": workflow.info().workflow_id})
 
     def _refuse_when_over(self, verb: str) -> None:
         if self.is_over:

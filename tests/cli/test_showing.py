@@ -6,13 +6,8 @@ from tidegate.cli.showing import show_feature, show_range, show_rollout
 from tidegate.messages.budget import ClaimStatus
 from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, Hold
-from tidegate.messages.rollout import (
-    RolloutOrder,
-    RolloutPhase,
-    RolloutState,
-    StageProgress,
-    Waits,
-)
+from tidegate.messages.rollout import RolloutOrder, RolloutPhase, RolloutState, StageProgress
+from tidegate.messages.steered import Waits
 from tidegate.plans import RolloutSpec, StageSpec
 from tidegate.rules.ledger import ClaimState
 from tidegate.snapshot import DateRange, Signups
@@ -89,7 +84,7 @@ def test_a_rollout_that_has_ended_says_how() -> None:
 def test_a_feature_is_shown_with_whom_it_reaches_and_what_holds_it() -> None:
     assert list(show_feature(FeatureState(name="image"))) == ["feature/image  exposed to nobody"]
     hold = Hold(role="legal", by="lee", reason="a review", since=AT)
-    state = FeatureState(name="image", exposure={"pro": 1.0, "free": 0.025}, hold=hold)
+    state = FeatureState(name="image", exposure={"pro": 1.0, "free": 0.025}, holds={"legal": hold})
     assert [line.strip() for line in show_feature(state)] == [
         "feature/image  exposed to pro 100%, free 2.5%",
         f"held by legal since {OPENED}: a review",

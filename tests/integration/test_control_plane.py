@@ -18,7 +18,8 @@ from tests.tidegate.snapshots import gate
 from tidegate.edges.redis import Redis
 from tidegate.manifests import Manifests
 from tidegate.messages.budget import Observation
-from tidegate.messages.rollout import Waits, rollout_id
+from tidegate.messages.rollout import rollout_id
+from tidegate.messages.steered import Waits
 from tidegate.settings import variable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -153,7 +154,7 @@ async def test_what_makes_no_sense_is_refused_with_exit_3_and_writes_no_history(
         "rollout/refused: nobody holds it, so there is nothing to release.",
     )
     assert (await handle.describe()).history_length == before
-    unknown = "rollout/unheard-of: no such workflow is running. Apply its manifest first."
+    unknown = 'plan "unheard-of": none of this name is running. Apply its manifest first.'
     assert await stack.types("pause", "unheard-of") == (3, unknown)
     code, said = await stack.types("status", "unheard-of")
     assert code == 3

@@ -14,7 +14,7 @@ from tidegate.edges.files import load_manifests
 from tidegate.edges.record import Gap
 from tidegate.events import Event
 from tidegate.manifests import Manifests
-from tidegate.messages.rollout import Approval
+from tidegate.messages.rollout import Approval, rollout_id
 from tidegate.rules.sizing import gpus_for
 from tidegate.shapes import rising_day
 
@@ -171,7 +171,7 @@ async def rehearse(servers: Servers, folder: Path, *, until_s: float = LENGTH_S)
         declared = await lockstep.apply(plan, by="ada")
         await lockstep.play_until(day.started_at + 8 * 60.0)
         approval = Approval(stage="pro", role="product", by="ada")
-        await lockstep.act(lockstep.plane.approve(ROLLOUT, approval))
+        await lockstep.act(lockstep.plane.steer(rollout_id(ROLLOUT), "approve", approval))
         while lockstep.now < day.started_at + until_s:
             await lockstep.step()
             ceilings.append((await servers.redis.snapshot()).gates["image"].ceilings)

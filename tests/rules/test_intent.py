@@ -133,7 +133,11 @@ def test_a_feature_carries_who_is_in_and_what_the_others_wait_for() -> None:
 
 def test_a_hold_says_who_and_why() -> None:
     hold = Hold(role="legal", by="lee", reason="a review", since=datetime(2026, 3, 4, tzinfo=UTC))
-    assert feature(hold=hold).held_because == "legal: a review"
+    held = feature(holds={"legal": hold})
+    assert (held.held_because, held.is_withdrawn) == ("legal: a review", False)
+    withdrawn = hold.model_copy(update={"rolls_back": True})
+    held = feature(holds={"legal": hold, "hold/safety": withdrawn})
+    assert (held.held_because, held.is_withdrawn) == ("legal: a review; legal: a review", True)
 
 
 def test_how_sign_ups_stand_is_carried() -> None:

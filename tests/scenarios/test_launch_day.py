@@ -123,7 +123,7 @@ async def _kill_the_worker(demo: LiveDemo) -> float:
     )
     await _pause(plane)
     went_on_s = time.monotonic() - killed_at
-    await plane.steer("image-launch", "resume", Act(by="test", reason="somebody is"))
+    await plane.steer("rollout/image-launch", "resume", Act(by="test", reason="somebody is"))
     return went_on_s
 
 
@@ -132,7 +132,9 @@ async def _pause(plane: ControlPlane) -> None:
     async with asyncio.timeout(GOES_ON_WITHIN_S):
         while True:
             try:
-                await plane.steer("image-launch", "pause", Act(by="test", reason="who is there"))
+                await plane.steer(
+                    "rollout/image-launch", "pause", Act(by="test", reason="who is there")
+                )
             except Unavailable:
                 continue
             except Refused:  # an earlier pause was taken, and only its answer came late

@@ -30,6 +30,14 @@ from tidegate.rules.tables import Rule
 from tidegate.snapshot import Snapshot, TierPolicy
 
 
+def test_a_feature_that_a_hold_withdraws_lets_nobody_in_not_even_who_is_invited() -> None:
+    held = feature(invited=("ada",), is_withdrawn=True, held_because="legal: a letter")
+    for tier in TIERS:
+        refused = decide(snapshot(intent(features={"image": held})), tier)
+        assert (refused.allowed, refused.code) == (False, Code.NOT_EXPOSED)
+        assert refused.reason == "image is on hold: legal: a letter"
+
+
 def decide(
     given_snapshot: Snapshot, tier: str = "free", *, user: str = "ada", now: float = NOW
 ) -> Outcome:

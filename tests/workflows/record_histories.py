@@ -16,7 +16,8 @@ from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
 from tidegate.messages.budget import budget_id
 from tidegate.messages.feature import feature_id
-from tidegate.messages.rollout import RolloutPhase, Waits, rollout_id
+from tidegate.messages.rollout import RolloutPhase, rollout_id
+from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
 
 FOLDER: Final = Path(__file__).with_name("histories")

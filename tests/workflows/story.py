@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.embedded.until import until
 from tests.workflows.world import KEYS, World
 from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
-from tidegate.cli.releasing import release_hold
+from tidegate.cli.steering import release_hold
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.events import Event
@@ -29,14 +29,8 @@ from tidegate.messages.feature import (
     SignupsVerb,
     feature_id,
 )
-from tidegate.messages.rollout import (
-    Approval,
-    RolloutOrder,
-    RolloutPhase,
-    RolloutState,
-    Waits,
-    rollout_id,
-)
+from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, RolloutState, rollout_id
+from tidegate.messages.steered import FreezeOrder, Waits
 from tidegate.plans import CheckSpec, RolloutSpec, StageSpec
 from tidegate.quantities import parse_duration, parse_share
 from tidegate.rules.verdict import Verdict
@@ -172,7 +166,9 @@ class Story:
         self.world.is_deaf = False
         for name in self.rollouts:
             with suppress(Refused):  # it has ended
-                await self.plane.steer(name, "abort", Act(by="test", reason="the story is told"))
+                await self.plane.steer(
+                    rollout_id(name), "abort", Act(by="test", reason="the story is told")
+                )
             await until(partial(self.is_closed, name))
 
     async def is_closed(self, rollout: str) -> bool:
@@ -238,7 +234,7 @@ class When:
 
     async def approved(self, stage: str, *, role: str, by: str = "ann") -> None:
         approval = Approval(by=by, stage=stage, role=role)
-        await self.story.plane.approve(self.story.rollout, approval)
+        await self.story.plane.steer(rollout_id(self.story.rollout), "approve", approval)
 
     async def approved_if_needed(self, stage: str, *, role: str) -> None:
         with suppress(Refused):
@@ -263,6 +259,13 @@ class When:
         order = HoldOrder(by="lee", role=role)
         await release_hold(self.story.plane, self.story.rollout, order)
 
+    async def frozen(self, freeze_id: str) -> None:
+        order = FreezeOrder(by="cto", reason="all hands", freeze_id=freeze_id)
+        await self._steer("freeze", order)
+
+    async def thawed(self, freeze_id: str) -> None:
+        await self._steer("thaw", FreezeOrder(by="cto", reason="it is over", freeze_id=freeze_id))
+
     async def signups_suspended(self, reason: str = "a surge") -> None:
         order = SignupsOrder(verb=SignupsVerb.SUSPEND, by="mara", reason=reason)
         await self.story.plane.set_signups(self.story.feature, order)
@@ -273,8 +276,8 @@ class When:
         )
         await self.story.plane.set_signups(self.story.feature, order)
 
-    async def _steer(self, verb: str, order: Act | HoldOrder) -> None:
-        await self.story.plane.steer(self.story.rollout, verb, order)
+    async def _steer(self, verb: str, order: Act) -> None:
+        await self.story.plane.steer(rollout_id(self.story.rollout), verb, order)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tests.embedded.until import until
 from tests.workflows.story import Given, Stage, Story, Then, When
 from tidegate.errors import Refused
 from tidegate.messages.budget import ClaimStatus, Reservation, budget_id
-from tidegate.messages.rollout import Waits
+from tidegate.messages.steered import Waits
 from tidegate.rules.ledger import ClaimState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

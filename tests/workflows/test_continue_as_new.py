@@ -24,7 +24,8 @@ from tidegate.edges.temporal import connect
 from tidegate.messages.budget import ClaimStatus, Reservation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
 from tidegate.messages.feature import ExposeOrder, HoldOrder, feature_id
-from tidegate.messages.rollout import RolloutPhase, Waits, rollout_id
+from tidegate.messages.rollout import RolloutPhase, rollout_id
+from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]

@@ -52,16 +52,37 @@ async def test_a_held_feature_narrows_and_never_widens(story: Story, given: Give
     assert (await story.feature_state()).exposure == {"pro": 0.4}
 
 
-async def test_a_feature_is_held_by_one_role_at_a_time_which_may_mend_its_reason(
+async def test_a_feature_is_held_until_every_role_that_holds_it_has_released_it(
     story: Story, given: Given
 ) -> None:
     await given.feature()
     ask = story.plane.ask_feature
     await ask(story.feature, "hold", HoldOrder(by="lee", role="legal", reason="a review"))
-    with pytest.raises(Refused, match=r"legal holds it already: a review\. Ask legal\."):
-        await ask(story.feature, "hold", HoldOrder(by="sam", role="safety", reason="another"))
+    await ask(story.feature, "hold", HoldOrder(by="sam", role="safety", reason="another"))
+    await ask(story.feature, "release", HoldOrder(by="sam", role="safety"))
+    with pytest.raises(Refused, match="legal must release it first"):
+        await ask(story.feature, "expose", _order("1", 0.5))
+    await ask(story.feature, "release", HoldOrder(by="lee", role="legal"))
+    await ask(story.feature, "expose", _order("1", 0.5))
+
+
+async def test_a_hold_that_a_plan_placed_is_released_by_its_role_alone(
+    story: Story, given: Given
+) -> None:
+    await given.feature()
+    ask = story.plane.ask_feature
+    order = HoldOrder(by="lee", role="legal", reason="a review", placed_by="rollout/x")
+    await ask(story.feature, "hold", order)
     with pytest.raises(Refused, match="only legal releases this hold"):
-        await ask(story.feature, "release", HoldOrder(by="sam", role="safety"))
+        await ask(story.feature, "release", order.model_copy(update={"role": "safety"}))
+
+
+async def test_a_role_may_mend_the_reason_of_its_hold_and_releases_it_once(
+    story: Story, given: Given
+) -> None:
+    await given.feature()
+    ask = story.plane.ask_feature
+    await ask(story.feature, "hold", HoldOrder(by="lee", role="legal", reason="a review"))
     await ask(story.feature, "hold", HoldOrder(by="kim", role="legal", reason="a longer review"))
     held = (await story.feature_state()).hold
     assert held is not None

@@ -29,6 +29,7 @@ from tidegate.signing import Key, Keyring
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
+APPROVAL: Final = Approval(by="ann", stage="pro", role="launch")
 ASKED: Final = Asked("rollout/x", "approve", "7", "ann", "launch")
 OTHERS: Final = Keyring((Key("test", b"o" * 32),))
 
@@ -74,7 +75,7 @@ async def test_an_unsigned_pause_is_taken_and_is_the_operators(
     story: Story, given: Given, then: Then, unsigned: ControlPlane
 ) -> None:
     await given.rollout([Stage("pro", starts_in="1h")])
-    await unsigned.steer(story.rollout, "pause", Act(by="ann", reason="an alarm"))
+    await unsigned.steer(rollout_id(story.rollout), "pause", Act(by="ann", reason="an alarm"))
     event = await then.told("plan.paused")
     assert event.data["by"] == OPERATOR
     paused = (await story.state()).paused
@@ -86,10 +87,12 @@ async def test_an_unsigned_hold_is_taken_and_only_its_role_releases_it_signed(
     story: Story, given: Given, when: When, then: Then, unsigned: ControlPlane
 ) -> None:
     await given.rollout([Stage("pro", starts_in="1h")])
-    await unsigned.steer(story.rollout, "hold", HoldOrder(by="x", role="legal", reason="a letter"))
+    await unsigned.steer(
+        rollout_id(story.rollout), "hold", HoldOrder(by="x", role="legal", reason="a letter")
+    )
     assert (await then.told("plan.held")).data["by"] == OPERATOR
     with pytest.raises(Refused, match="release: nobody signed for it"):
-        await unsigned.steer(story.rollout, "release", HoldOrder(by="x", role="legal"))
+        await unsigned.steer(rollout_id(story.rollout), "release", HoldOrder(by="x", role="legal"))
     await when.released(role="legal")
     await when.passes("2h")
     await then.exposure_is("pro", "100%")
@@ -101,10 +104,10 @@ async def test_unsigned_nobody_approves_releases_resumes_or_exposes(
     await given.rollout([Stage("pro", starts_in="1h", approval="launch")])
     asked = Approval(by="ann", stage="pro", role="launch")
     with pytest.raises(Refused, match="approve: nobody signed for it"):
-        await unsigned.approve(story.rollout, asked)
+        await unsigned.steer(rollout_id(story.rollout), "approve", asked)
     for verb in ("resume", "abort", "promote"):
         with pytest.raises(Refused, match=f"{verb}: nobody signed for it"):
-            await unsigned.steer(story.rollout, verb, Act(by="ann", reason="because"))
+            await unsigned.steer(rollout_id(story.rollout), verb, Act(by="ann", reason="because"))
     with pytest.raises(Refused, match="declare: nobody signed for it"):
         await unsigned.declare_budget(story.gpu_type, {})
 
@@ -127,14 +130,18 @@ async def test_a_proof_of_something_else_proves_nothing(
     shown = _Showing(prove(KEYS, replace(meant, **proven), time.time()), meant.update_id)
     plane = ControlPlane(_with(story.client, shown))
     with pytest.raises(Refused, match=flaw):
-        await plane.approve(story.rollout, Approval(by="ann", stage="pro", role="launch"))
+        await plane.steer(
+            rollout_id(story.rollout), "approve", Approval(by="ann", stage="pro", role="launch")
+        )
 
 
 async def test_a_proof_by_other_keys_proves_nothing(story: Story, given: Given) -> None:
     await given.rollout([Stage("pro", starts_in="1h", approval="launch")])
     plane = ControlPlane(story.client, OTHERS)
     with pytest.raises(Refused, match="not to be believed"):
-        await plane.approve(story.rollout, Approval(by="ann", stage="pro", role="launch"))
+        await plane.steer(
+            rollout_id(story.rollout), "approve", Approval(by="ann", stage="pro", role="launch")
+        )
 
 
 async def test_a_proof_is_good_for_a_few_minutes_either_way() -> None:

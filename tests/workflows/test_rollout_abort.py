@@ -3,7 +3,8 @@
 import pytest
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
-from tidegate.messages.rollout import RolloutPhase, Waits
+from tidegate.messages.rollout import RolloutPhase
+from tidegate.messages.steered import Waits
 from tidegate.rules.ledger import ClaimKind
 from tidegate.rules.verdict import Verdict
 

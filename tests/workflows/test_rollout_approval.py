@@ -3,7 +3,8 @@
 import pytest
 
 from tests.workflows.story import Given, Stage, Story, Then, When
-from tidegate.messages.rollout import RolloutPhase, Waits
+from tidegate.messages.rollout import RolloutPhase
+from tidegate.messages.steered import Waits
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

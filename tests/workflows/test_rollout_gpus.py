@@ -4,7 +4,7 @@ import pytest
 
 from tests.embedded.until import until
 from tests.workflows.story import LEAD_P50_S, LEAD_P90_S, Given, Stage, Story, Then, When
-from tidegate.messages.rollout import Waits
+from tidegate.messages.steered import Waits
 from tidegate.quantities import parse_duration
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

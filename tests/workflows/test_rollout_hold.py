@@ -8,7 +8,8 @@ import pytest
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tidegate.errors import Refused
 from tidegate.messages.feature import HoldOrder
-from tidegate.messages.rollout import RolloutPhase, Waits
+from tidegate.messages.rollout import RolloutPhase
+from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -215,9 +216,8 @@ async def test_two_roles_hold_two_rollouts_of_one_feature_and_each_lifts_its_own
     await when.held(role="safety", reason="another")
     await when.passes("2h")
     await when.released(role="safety")
-    held = (await story.feature_state()).hold
-    assert held is not None
-    assert held.role == "legal"
+    held = (await story.feature_state()).holds
+    assert [hold.role for hold in held.values()] == ["legal"]
     await then.exposure_stays("plus", "0%", over="1h")
     story.rollouts.reverse()
     await when.released(role="legal")

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
-from tidegate.messages.rollout import RolloutPhase, Waits
+from tidegate.messages.rollout import RolloutPhase
+from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,6 +26,24 @@ async def test_a_pause_of_a_month_moves_every_later_instant_by_a_month(
     await then.happened("stage.baked", stage="pro", after="45d")
     await then.happened("stage.advanced", stage="free", after="50d")
     await then.happened("stage.baked", stage="free", after="51d")
+
+
+async def test_two_freezes_stop_a_plan_until_both_are_lifted_and_twice_is_once(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    await given.rollout([Stage("pro", starts_in="10d")])
+    await when.frozen("code-red/a")
+    await when.frozen("code-red/b")
+    await when.frozen("code-red/a")
+    await then.exposure_stays("pro", "0%", over="20d")
+    await when.thawed("code-red/a")
+    await then.exposure_stays("pro", "0%", over="10d")
+    await when.thawed("code-red/b")
+    await when.thawed("code-red/b")
+    await then.told("plan.frozen", times=2)
+    await then.told("plan.thawed", times=2)
+    await when.passes("11d")
+    await then.happened("stage.advanced", stage="pro", after="40d")
 
 
 async def test_a_pause_while_a_stage_bakes_makes_it_bake_for_as_long_as_planned(

@@ -16,6 +16,7 @@ from tidegate.settings import Settings
 
 if TYPE_CHECKING:
     from tidegate.edges.temporal import ControlPlane
+    from tidegate.messages.common import Act
 
 app: Final = typer.Typer(
     help="Who may use what, when, and on how many GPUs.",
@@ -27,7 +28,7 @@ app: Final = typer.Typer(
 EXIT_CODES: Final = ((PlanError, 2), (Refused, 3), (Unavailable, 4), (Broken, 5))
 """What a script can tell apart: the plan is wrong, a rule said no, nobody answered, a defect."""
 
-Rollout = Annotated[str, typer.Argument(help="The rollout's name.")]
+Plan = Annotated[str, typer.Argument(help="The plan's name, or its kind and name with a slash.")]
 Reason = Annotated[str, typer.Option(help="Why; others will read it.")]
 By = Annotated[str, typer.Option("--by", help="Who asks; by default who is logged in.")]
 
@@ -64,7 +65,7 @@ def status(name: Annotated[str, typer.Argument(help="A rollout; by default all."
 
 @app.command()
 def approve(
-    rollout: Rollout,
+    plan: Plan,
     stage: Annotated[str, typer.Argument(help="The stage to approve.")],
     role: Role,
     by: By = "",
@@ -74,50 +75,50 @@ def approve(
     from tidegate.messages.rollout import Approval  # noqa: PLC0415
 
     approval = Approval(by=by or _me(), reason=reason, stage=stage, role=role)
-    _do(lambda plane: plane.approve(rollout, approval), f"{rollout}: {stage} is approved")
+    _steer(plan, "approve", approval, f"{plan}: {stage} is approved")
 
 
 @app.command()
-def pause(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
-    """Stop a rollout; everything later moves by as long as it lasts."""
-    _steer(rollout, "pause", by, reason, "is paused")
+def pause(plan: Plan, reason: Reason = "", by: By = "") -> None:
+    """Stop a plan; everything later moves by as long as it lasts."""
+    _steer(plan, "pause", _act(by, reason), f"{plan} is paused")
 
 
 @app.command()
-def resume(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
-    """Go on with a paused rollout."""
-    _steer(rollout, "resume", by, reason, "goes on")
+def resume(plan: Plan, reason: Reason = "", by: By = "") -> None:
+    """Go on with a paused plan."""
+    _steer(plan, "resume", _act(by, reason), f"{plan} goes on")
 
 
 @app.command()
-def promote(rollout: Rollout, reason: Reason = "", by: By = "") -> None:
+def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
     """Take an inconclusive check as passed."""
-    _steer(rollout, "promote", by, reason, "goes on")
+    _steer(plan, "promote", _act(by, reason), f"{plan} goes on")
 
 
 @app.command()
-def abort(rollout: Rollout, reason: Reason, by: By = "") -> None:
-    """End a rollout; the stage that is open and not baked is taken back."""
-    _steer(rollout, "abort", by, reason, "is ending")
+def abort(plan: Plan, reason: Reason, by: By = "") -> None:
+    """End a plan; of a rollout, the stage that is open and not baked is taken back."""
+    _steer(plan, "abort", _act(by, reason), f"{plan} is ending")
 
 
 @app.command()
-def hold(rollout: Rollout, role: Role, reason: Reason, by: By = "") -> None:
+def hold(plan: Plan, role: Role, reason: Reason, by: By = "") -> None:
     """Stop further exposure at once, in the name of a role."""
     from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
 
     order = HoldOrder(by=by or _me(), reason=reason, role=role)
-    _do(lambda plane: plane.steer(rollout, "hold", order), f"{rollout} is held by {role}")
+    _steer(plan, "hold", order, f"{plan} is held by {role}")
 
 
 @app.command()
-def release(rollout: Rollout, role: Role, reason: Reason = "", by: By = "") -> None:
+def release(plan: Plan, role: Role, reason: Reason = "", by: By = "") -> None:
     """Lift a hold; only the role that placed it may."""
-    from tidegate.cli.releasing import release_hold  # noqa: PLC0415
+    from tidegate.cli.steering import release_hold  # noqa: PLC0415
     from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
 
     order = HoldOrder(by=by or _me(), reason=reason, role=role)
-    _do(lambda plane: release_hold(plane, rollout, order), f"{rollout} is released")
+    _do(lambda plane: release_hold(plane, plan, order), f"{plan} is released")
 
 
 @app.command()
@@ -211,11 +212,16 @@ def main() -> None:
         leave(end.code if isinstance(end.code, int) else 1)
 
 
-def _steer(rollout: str, verb: str, by: str, reason: str, done: str) -> None:
+def _act(by: str, reason: str) -> "Act":
     from tidegate.messages.common import Act  # noqa: PLC0415
 
-    order = Act(by=by or _me(), reason=reason)
-    _do(lambda plane: plane.steer(rollout, verb, order), f"{rollout} {done}")
+    return Act(by=by or _me(), reason=reason)
+
+
+def _steer(plan: str, verb: str, order: "Act", done: str) -> None:
+    from tidegate.cli.steering import steer_plan  # noqa: PLC0415
+
+    _do(lambda plane: steer_plan(plane, plan, verb, order), done)
 
 
 def _do(act: "Callable[[ControlPlane], Awaitable[None]]", done: str) -> None:

@@ -30,9 +30,9 @@ def show_feature(feature: FeatureState) -> Iterator[str]:
     """Tell who a feature is exposed to, what holds it, and whether sign-ups are suspended."""
     reached = ", ".join(f"{tier} {format_share(s)}" for tier, s in feature.exposure.items())
     yield f"feature/{feature.name}  exposed to {reached or 'nobody'}"
-    if feature.hold is not None:
-        hold = feature.hold
-        yield f"  held by {hold.role} since {_at(hold.since)}: {hold.reason}"
+    for hold in feature.holds.values():
+        far = ", nobody is let in" if hold.rolls_back else ""
+        yield f"  held by {hold.role} since {_at(hold.since)}{far}: {hold.reason}"
     if feature.signups.state == "suspended":
         yield f"  sign-ups are {tell_signups(feature.signups)}: {feature.signups.reason}"
 
@@ -55,6 +55,9 @@ def show_why(answer: Mapping[str, object]) -> Iterator[str]:
 def _waits(state: RolloutState) -> str:
     if state.hold is not None:
         return f"{state.hold.role} to release its hold: {state.hold.reason}"
+    if state.freezes:
+        freeze = next(iter(state.freezes.values()))
+        return f"{freeze.freeze_id} to end: {freeze.reason}"
     if state.paused is not None:
         return f"{state.paused.by} to resume it: {state.paused.reason}"
     return str(state.waits)

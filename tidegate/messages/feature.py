@@ -23,12 +23,22 @@ class Hold(Message):
     by: str
     reason: str
     since: AwareDatetime
+    rolls_back: bool = False
 
 
 class HoldOrder(Act):
     """Place or release a hold in the name of a role."""
 
     role: str = Field(min_length=1)
+    placed_by: str = ""
+    """The workflow id of the plan that places it; empty where a person does."""
+    rolls_back: bool = False
+    """Whether nobody is let in while it lasts; else only nobody new."""
+
+    @property
+    def hold_id(self) -> str:
+        """What tells it from other holds of the same feature."""
+        return self.placed_by or self.role
 
 
 class ExposeOrder(Message):
@@ -96,7 +106,8 @@ class FeatureState(State):
     exposure: dict[str, float] = Field(default_factory=dict)
     notes: dict[str, WaitingNote] = Field(default_factory=dict)
     """By tier."""
-    hold: Hold | None = None
+    holds: dict[str, Hold] = Field(default_factory=dict)
+    """By the plan that placed it, or by role; the oldest first."""
     signups: Signups = Signups()
     orders_done: dict[str, dict[str, float]] = Field(default_factory=dict)
     """What each order found before it, so that it is answered alike when it comes again."""
@@ -104,6 +115,11 @@ class FeatureState(State):
     """The version of the newest order to close it that it was told of."""
     history: list[Transition] = Field(default_factory=list)
     outbox: OutboxState = Field(default_factory=OutboxState)
+
+    @property
+    def hold(self) -> Hold | None:
+        """The oldest hold, which stands for all; None where nobody holds it."""
+        return next(iter(self.holds.values()), None)
 
 
 class FeatureAct(Message):

@@ -6,8 +6,8 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from tidegate.messages.budget import ClaimStatus, Reservation
-from tidegate.messages.common import Act, Message, OutboxState, State
-from tidegate.messages.feature import Hold
+from tidegate.messages.common import Act, Message, State
+from tidegate.messages.steered import SteeredState
 from tidegate.plans import CheckSpec, RolloutSpec
 from tidegate.rules.verdict import Verdict
 
@@ -15,19 +15,6 @@ from tidegate.rules.verdict import Verdict
 def rollout_id(name: str) -> str:
     """Return the workflow id of a rollout."""
     return f"rollout/{name}"
-
-
-class Waits(StrEnum):
-    """What a rollout waits for."""
-
-    NOTHING = "nothing"
-    DUE = "due"
-    APPROVAL = "approval"
-    GPUS = "gpus"
-    BAKE = "bake"
-    PERSON = "person"
-    PAUSE = "pause"
-    HOLD = "hold"
 
 
 class RolloutPhase(StrEnum):
@@ -48,20 +35,6 @@ class StageProgress(State):
     baked_at: AwareDatetime | None = None
     verdict: Verdict | None = None
     exposure_before: dict[str, float] = Field(default_factory=dict)
-
-
-class SteeredState(State):
-    """What any plan remembers of the people who steer it."""
-
-    waits: Waits = Waits.NOTHING
-    paused: Act | None = None
-    hold: Hold | None = None
-    stopped_at: AwareDatetime | None = None
-    """Since when a pause or a hold has stopped the clock."""
-    shift: timedelta = timedelta()
-    """How much later than planned everything is, after pauses and holds."""
-    abort: Act | None = None
-    outbox: OutboxState = Field(default_factory=OutboxState)
 
 
 class RolloutState(SteeredState):

@@ -57,14 +57,14 @@ def compile_intent(
 def _feature(state: FeatureState) -> FeatureIntent | None:
     if state.spec is None:
         return None
-    hold = state.hold
     return FeatureIntent(
         pool=state.spec.pool,
         surfaces=state.spec.surfaces,
         exposure=state.exposure,
         opens={tier: note.opens for tier, note in state.notes.items()},
         waits_for={tier: note.waits_for for tier, note in state.notes.items()},
-        held_because=f"{hold.role}: {hold.reason}" if hold else None,
+        held_because="; ".join(f"{h.role}: {h.reason}" for h in state.holds.values()) or None,
+        is_withdrawn=any(hold.rolls_back for hold in state.holds.values()),
         on_stale=state.spec.on_stale,
         audience=state.spec.audience,
         invited=state.spec.invited,

@@ -306,14 +306,20 @@ class _Compiler:
 
     def _closures(self, required: tuple[str, ...]) -> Iterator[Closure]:
         name, intent = self._subject.name, self._intent
+
+        def which_of(closed: str) -> str:
+            return name if closed == name else f"{closed}, which {name} requires,"
+
         # As where a hold takes it back: what requires a feature is closed with it.
         for closed in (name, *required):
             kill = self._snapshot.kills.get(closed)
             if kill is not None and (kill.tiers is None or self._subject.tier in kill.tiers):
-                which = name if closed == name else f"{closed}, which {name} requires,"
-                reason = f"{which} was closed by {kill.by}: {kill.reason}"
+                reason = f"{which_of(closed)} was closed by {kill.by}: {kill.reason}"
                 until = kill.expires_at
                 yield Closure(-FOREVER, until, self._refuse(Code.KILLED, reason, until))
+            if intent.features[closed].is_withdrawn:
+                reason = f"{which_of(closed)} is on hold: {intent.features[closed].held_because}"
+                yield Closure(-FOREVER, FOREVER, self._refuse(Code.NOT_EXPOSED, reason))
         if self._feature.on_stale == "close":
             reason = f"{name} closes when nothing has been heard of it for too long"
             yield Closure(None, FOREVER, self._subject.nobody(Code.INTENT_STALE, reason))

@@ -22,8 +22,9 @@ from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
 from tidegate.messages.common import Act
-from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
-from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, rollout_id
+from tidegate.messages.feature import FeatureState, SignupsOrder, feature_id
+from tidegate.messages.rollout import RolloutOrder, RolloutPhase, rollout_id
+from tidegate.messages.steered import PLAN_KINDS
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
 from tidegate.snapshot import Signups
@@ -132,13 +133,14 @@ class ControlPlane:
                 return None
             raise _unavailable(error) from error
 
-    async def approve(self, rollout: str, approval: Approval) -> None:
-        """Approve a stage."""
-        await self._update(rollout_id(rollout), "approve", approval, None)
+    async def steer(self, plan: str, verb: str, order: Act) -> None:
+        """Have a plan, by its workflow id, do what people may tell it, such as pause or approve."""
+        await self._update(plan, verb, order, None)
 
-    async def steer(self, rollout: str, verb: str, order: Act | HoldOrder) -> None:
-        """Pause, resume, hold, release, promote or abort a rollout."""
-        await self._update(rollout_id(rollout), verb, order, None)
+    async def running_plans(self, name: str) -> list[str]:
+        """Return the workflow ids of the plans of this name that run, whatever their kind."""
+        ids = [f"{kind}/{name}" for kind in PLAN_KINDS]
+        return [each for each in ids if await self._status(each) is WorkflowExecutionStatus.RUNNING]
 
     async def ask_feature(self, name: str, verb: str, message: object) -> dict[str, float] | None:
         """Have a feature do something."""

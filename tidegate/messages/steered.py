@@ -1,0 +1,55 @@
+"""What every plan shares: what it waits for, and what people who steer it may tell it."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from pydantic import AwareDatetime, Field
+
+from tidegate.messages.common import Act, OutboxState, State
+from tidegate.messages.feature import Hold
+
+PLAN_KINDS: Final = ("rollout",)
+"""A plan's workflow id is its kind and its name, as rollout/image-launch."""
+
+
+class Waits(StrEnum):
+    """What a plan waits for."""
+
+    NOTHING = "nothing"
+    DUE = "due"
+    APPROVAL = "approval"
+    GPUS = "gpus"
+    BAKE = "bake"
+    PERSON = "person"
+    PAUSE = "pause"
+    HOLD = "hold"
+    FREEZE = "freeze"
+
+
+class FreezeOrder(Act):
+    """Stop a plan for the sake of something else, or let it go on; each freeze is lifted apart."""
+
+    freeze_id: str = Field(min_length=1)
+    """The workflow id of the plan that asks for it, as code-red/2025-12."""
+
+
+class SteeredState(State):
+    """What any plan remembers of the people who steer it."""
+
+    waits: Waits = Waits.NOTHING
+    paused: Act | None = None
+    hold: Hold | None = None
+    freezes: dict[str, FreezeOrder] = Field(default_factory=dict)
+    """By what asked for it."""
+    stopped_at: AwareDatetime | None = None
+    """Since when a pause, a hold or a freeze has stopped the clock."""
+    shift: timedelta = timedelta()
+    """How much later than planned everything is, after pauses, holds and freezes."""
+    abort: Act | None = None
+    outbox: OutboxState = Field(default_factory=OutboxState)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a pause, a hold or a freeze has stopped the plan."""
+        return self.paused is not None or self.hold is not None or bool(self.freezes)
