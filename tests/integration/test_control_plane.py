@@ -18,7 +18,7 @@ from tests.tidegate.snapshots import gate
 from tidegate.edges.redis import Redis
 from tidegate.manifests import Manifests
 from tidegate.messages.budget import Observation
-from tidegate.messages.rollout import rollout_id
+from tidegate.messages.rollout import RolloutOrder, rollout_id
 from tidegate.messages.steered import Waits
 from tidegate.settings import variable
 
@@ -166,7 +166,7 @@ async def test_five_mistakes_are_five_messages_and_nothing_is_declared(stack: St
     code, said = await stack.applies(FIVE_MISTAKES)
     assert (code, len(said.splitlines())) == (2, 5), said
     assert await _declared(stack) == before
-    assert await stack.plane.rollout_order("mistaken") is None
+    assert await stack.plane.plan(rollout_id("mistaken"), RolloutOrder) is None
 
 
 async def test_another_plan_under_a_running_name_is_refused_before_anything_is_declared(
@@ -183,7 +183,7 @@ async def test_another_plan_under_a_running_name_is_refused_before_anything_is_d
         "Abort it first, or give the new plan a name of its own."
     )
     assert await _declared(stack) == before
-    assert await stack.plane.rollout_order("extra") is None
+    assert await stack.plane.plan(rollout_id("extra"), RolloutOrder) is None
     assert await stack.plane.feature("extra") is None
 
 
@@ -330,12 +330,12 @@ async def _reaches(stack: Stack, feature: str, share: float) -> bool:
 
 
 async def _waits_for(stack: Stack, rollout: str, waits: Waits) -> bool:
-    order = await stack.plane.rollout_order(rollout)
+    order = await stack.plane.plan(rollout_id(rollout), RolloutOrder)
     return order is not None and order.state.waits is waits
 
 
 async def _is_at_rest(stack: Stack, rollout: str) -> bool:
-    order = await stack.plane.rollout_order(rollout)
+    order = await stack.plane.plan(rollout_id(rollout), RolloutOrder)
     handle = stack.plane.client.get_workflow_handle(rollout_id(rollout))
     found = await handle.describe()
     pending = found.raw_description.pending_activities

@@ -125,7 +125,7 @@ class Story:
         return await self.env.get_current_time()
 
     async def state(self) -> RolloutState:
-        order = await self.plane.rollout_order(self.rollout)
+        order = await self.plane.plan(rollout_id(self.rollout), RolloutOrder)
         assert order is not None
         return order.state
 
@@ -196,7 +196,7 @@ class Given:
         await self.budget(*arrivals)
         story.rollouts.append(f"rollout-{story.number}-{len(story.rollouts) + 1}")
         named = [Stage(stage) if isinstance(stage, str) else stage for stage in stages]
-        assert await story.plane.start_rollout(story.order(story.rollout, named))
+        assert await story.plane.start_plan(story.order(story.rollout, named), "a story")
 
     def arrival(self, gpus: int, at: str, latest: str, name: str = "order") -> Arrival:
         began_at = self.story.began_at

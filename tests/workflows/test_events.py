@@ -75,7 +75,7 @@ async def test_two_lives_of_one_name_are_two_sources(
     await given.rollout([Stage("pro", bake="0s")])
     await then.it_ended(RolloutPhase.FINISHED)
     order = story.order(story.rollout, [Stage("pro", bake="1s")])
-    assert await story.plane.start_rollout(order)
+    assert await story.plane.start_plan(order, "again")
     await then.it_ended(RolloutPhase.FINISHED)
     sources = {event.source for event in story.events("rollout.finished")}
     assert len(sources) == 2

@@ -146,6 +146,6 @@ async def test_a_new_rollout_after_an_aborted_one_starts_from_the_beginning(
     await when.aborted()
     await then.it_ended(RolloutPhase.ABORTED)
     stages = [Stage("pro", reserve=8, bake="1h")]
-    assert await story.plane.start_rollout(story.order(story.rollout, stages))
+    assert await story.plane.start_plan(story.order(story.rollout, stages), "again")
     await then.exposure_is("pro", "100%")
     assert len((await story.budget_state()).ledger.of(ClaimKind.RESERVED)) == 1

@@ -32,7 +32,7 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
         await plane.declare_feature(name, feature)
     lines = list(_applied(declared, version))
     for order in orders:
-        started = await plane.start_rollout(order)
+        started = await plane.start_plan(order, f"Rollout of {order.spec.feature}")
         done = "started" if started else "is there already, unchanged"
         lines.append(f"rollout/{order.name} {done}")
     return lines

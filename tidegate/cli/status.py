@@ -3,6 +3,7 @@
 from tidegate.cli.showing import show_feature, show_rollout
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
+from tidegate.messages.rollout import RolloutOrder, rollout_id
 
 
 async def tell_status(plane: ControlPlane, name: str) -> list[str]:
@@ -17,7 +18,7 @@ async def tell_status(plane: ControlPlane, name: str) -> list[str]:
         raise Refused(message, code="not-found")
     lines: list[str] = []
     for rollout in [name] if name else declared.rollouts:
-        order = await plane.rollout_order(rollout)
+        order = await plane.plan(rollout_id(rollout), RolloutOrder)
         if order is not None:
             lines.extend(show_rollout(order))
     for feature in declared.features:

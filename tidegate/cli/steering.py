@@ -4,7 +4,7 @@ from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.messages.common import Act
 from tidegate.messages.feature import HoldOrder
-from tidegate.messages.rollout import rollout_id
+from tidegate.messages.rollout import RolloutOrder, rollout_id
 
 
 async def find_plan(plane: ControlPlane, name: str) -> str:
@@ -37,7 +37,7 @@ async def release_hold(plane: ControlPlane, name: str, order: HoldOrder) -> None
     Raises Refused where there is none, or where another role placed it.
     """
     placed = order.model_copy(update={"placed_by": rollout_id(name)})
-    known = await plane.rollout_order(name)
+    known = await plane.plan(rollout_id(name), RolloutOrder)
     feature = None if known is None else await plane.feature(known.spec.feature)
     running = await plane.running_plans(name)
     holds_itself = known is not None and rollout_id(name) in running and known.state.hold

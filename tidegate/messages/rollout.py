@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from tidegate.messages.budget import ClaimStatus, Reservation
 from tidegate.messages.common import Act, Message, State
-from tidegate.messages.steered import SteeredState
+from tidegate.messages.steered import PlanOrder, SteeredState
 from tidegate.plans import CheckSpec, RolloutSpec
 from tidegate.rules.verdict import Verdict
 
@@ -45,11 +45,18 @@ class RolloutState(SteeredState):
     progress: dict[str, StageProgress] = Field(default_factory=dict)
     claim: ClaimStatus | None = None
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether every stage is open and baked."""
+        return self.phase is RolloutPhase.FINISHED
 
-class RolloutOrder(Message):
-    """What a rollout is started with; `state` is set when a run continues an older one."""
 
-    name: str
+class RolloutOrder(PlanOrder):
+    """What a rollout is started with."""
+
+    kind = "rollout"
+    workflow = "Rollout"
+
     spec: RolloutSpec
     pool: str
     gpu_type: str

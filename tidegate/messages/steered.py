@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import AwareDatetime, Field
 
-from tidegate.messages.common import Act, OutboxState, State
+from tidegate.messages.common import Act, Message, OutboxState, State
 from tidegate.messages.feature import Hold
+from tidegate.spec import Spec
 
 PLAN_KINDS: Final = ("rollout",)
 """A plan's workflow id is its kind and its name, as rollout/image-launch."""
@@ -50,6 +51,29 @@ class SteeredState(State):
     outbox: OutboxState = Field(default_factory=OutboxState)
 
     @property
+    def has_finished(self) -> bool:
+        """Whether it came to its own end, so that it is not to be started again as it is."""
+        return False
+
+    @property
     def is_stopped(self) -> bool:
         """Whether a pause, a hold or a freeze has stopped the plan."""
         return self.paused is not None or self.hold is not None or bool(self.freezes)
+
+
+class PlanOrder(Message):
+    """What a plan is started with; `state` is set when a run continues an older one."""
+
+    kind: ClassVar[str]
+    """As in its workflow id: one of PLAN_KINDS."""
+    workflow: ClassVar[str]
+    """The workflow's type."""
+
+    name: str
+    spec: Spec
+    state: SteeredState
+
+    @property
+    def plan_id(self) -> str:
+        """The workflow id."""
+        return f"{self.kind}/{self.name}"

@@ -23,8 +23,7 @@ from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
 from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, SignupsOrder, feature_id
-from tidegate.messages.rollout import RolloutOrder, RolloutPhase, rollout_id
-from tidegate.messages.steered import PLAN_KINDS
+from tidegate.messages.steered import PLAN_KINDS, PlanOrder
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
 from tidegate.snapshot import Signups
@@ -85,44 +84,51 @@ class ControlPlane:
         start = partial(_start, "Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
         await self._update_with_start("declare", spec, start, None)
 
-    async def is_to_start(self, order: RolloutOrder) -> bool:
-        """Say whether a rollout is to be started: not where it runs, or has finished, as it is.
+    async def is_to_start(self, order: PlanOrder) -> bool:
+        """Say whether a plan is to be started: not where it runs, or has finished, as it is.
 
         Raises Refused where another plan runs under its name.
         """
-        status = await self._status(rollout_id(order.name))
+        status = await self._status(order.plan_id)
         is_running = status is WorkflowExecutionStatus.RUNNING
         if not is_running and status is not WorkflowExecutionStatus.COMPLETED:
             return True
-        known = await self.rollout_order(order.name)
+        known = await self.plan(order.plan_id, type(order))
         if known is not None and known.spec == order.spec:
-            return not is_running and known.state.phase is not RolloutPhase.FINISHED
+            return not is_running and not known.state.has_finished
         if is_running:
             message = (
-                f'rollout "{order.name}" is running with another plan. '
+                f'{order.kind} "{order.name}" is running with another plan. '
                 "Abort it first, or give the new plan a name of its own."
             )
-            raise Refused(message, code="rollout-running")
+            raise Refused(message, code="plan-running")
         return True
 
-    async def start_rollout(self, order: RolloutOrder) -> bool:
-        """Start a rollout where it `is_to_start`; raises Refused in the same way."""
+    async def start_plan(self, order: PlanOrder, summary: str) -> bool:
+        """Start a plan where it `is_to_start`; raises Refused in the same way.
+
+        The summary says in a line what it is about, for those who look at Temporal's list.
+        """
         if not await self.is_to_start(order):
             return False
         try:
             await self.client.start_workflow(
-                "Rollout",
+                order.workflow,
                 order,
-                id=rollout_id(order.name),
+                id=order.plan_id,
                 task_queue=TASK_QUEUE,
                 task_timeout=_TASK_WITHIN,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 rpc_timeout=_DEADLINE,
-                static_summary=f"Rollout of {order.spec.feature}",
+                static_summary=summary,
             )
         except RPCError as error:
             raise _unavailable(error) from error
         return True
+
+    async def plan(self, plan: str, kind: type[T]) -> T | None:
+        """Return a plan's order by its workflow id, its state in it; None where there is none."""
+        return await self._query(plan, "current", kind)
 
     async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         handle = self.client.get_workflow_handle(workflow_id)
@@ -177,10 +183,6 @@ class ControlPlane:
     async def budget(self, gpu_type: str) -> BudgetState | None:
         """Return a budget; None where there is none."""
         return await self._query(budget_id(gpu_type), "current", BudgetState)
-
-    async def rollout_order(self, name: str) -> RolloutOrder | None:
-        """Return a rollout's plan and where it stands; None where there is none."""
-        return await self._query(rollout_id(name), "current", RolloutOrder)
 
     async def _query(self, workflow_id: str, query: str, answer: type[T]) -> T | None:
         handle = self.client.get_workflow_handle(workflow_id)
