@@ -62,6 +62,24 @@ class AudienceSpec(Spec):
     attributes: tuple[AttributeTest, ...] = Field(default=(), description="Comparisons of others.")
 
 
+class Segment(Spec):
+    """A part of a tier's users, by where they ask from and who they are; by default all of them."""
+
+    surfaces: tuple[Name, ...] = Field(default=(), description="Only on these surfaces.")
+    regions: tuple[str, ...] = Field(default=(), description="Only users of these regions.")
+    cohorts: tuple[str, ...] = Field(default=(), description="Only users in one of these.")
+
+    @property
+    def is_everybody(self) -> bool:
+        """Whether it is all of the tier, everywhere."""
+        return not (self.surfaces or self.regions or self.cohorts)
+
+    def __str__(self) -> str:
+        """Say who it is, such as `surfaces api, regions eu`; empty for everybody."""
+        named = (("surfaces", self.surfaces), ("regions", self.regions), ("cohorts", self.cohorts))
+        return ", ".join(f"{what} {' and '.join(values)}" for what, values in named if values)
+
+
 class LayerSlice(Spec):
     """A feature's part of a layer; parts of one layer exclude one another."""
 

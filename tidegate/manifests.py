@@ -22,6 +22,7 @@ from tidegate.references import (
     shared_aliases,
     shared_ranks,
     strange_brownouts,
+    surfaces_not_offered,
     unreachable_reserves,
 )
 from tidegate.spec import Name, Spec
@@ -184,6 +185,7 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
         *circular_successors(declared.models),
         *shared_aliases(declared.models),
         *strange_brownouts(declared.models),
+        *surfaces_not_offered(declared.rollouts, declared.features),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),
     ]
     return [*dangling_names(manifests, known), *(f"{where}: {line}" for line in fits)]

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from tidegate.audience import Segment
 from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
 from tidegate.spec import Name, Spec
 
@@ -21,6 +22,7 @@ class StageSpec(Spec):
 
     name: Name
     tiers: tuple[Name, ...] = Field(min_length=1)
+    only: Segment | None = Field(default=None, description="A part of these tiers; by default all.")
     exposure: Share = Field(default=1.0, description="The share of these tiers reached.")
     starts_at: Instant | None = Field(
         default=None, description="Not before this instant; by default after the stage before."
@@ -29,6 +31,11 @@ class StageSpec(Spec):
     reserve: int = Field(default=0, ge=0, description="GPUs to be ready before it opens.")
     bake: Duration = Field(description="How long to watch before the next stage.")
     check: CheckSpec | None = None
+
+    @property
+    def segment(self) -> Segment:
+        """The part of its tiers that it opens for."""
+        return self.only or Segment()
 
 
 class RolloutSpec(Spec):
@@ -77,17 +84,17 @@ def _repeated_tiers(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
 
 
 def _backward_steps(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
-    reached: dict[str, float] = {}
+    reached: dict[tuple[str, Segment], float] = {}
     for i, stage in stages:
         for tier in dict.fromkeys(stage.tiers):
-            before = reached.get(tier)
+            before = reached.get((tier, stage.segment))
             if before is not None and stage.exposure <= before:
                 yield (
                     f'stages[{i}].exposure: got "{format_share(stage.exposure)}" for {tier}, '
                     f"expected more than the {format_share(before)} reached before. "
                     "Raise it, or drop the stage."
                 )
-            reached[tier] = max(stage.exposure, before or 0.0)
+            reached[tier, stage.segment] = max(stage.exposure, before or 0.0)
 
 
 def _backward_starts(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:

@@ -193,6 +193,23 @@ def unreachable_reserves(
                 )
 
 
+def surfaces_not_offered(
+    rollouts: Mapping[str, RolloutSpec], features: Mapping[str, FeatureSpec]
+) -> Iterator[str]:
+    """Say which stages name a surface that their feature is not offered on."""
+    for name, rollout in rollouts.items():
+        feature = features.get(rollout.feature)
+        offered = () if feature is None else feature.surfaces
+        for i, stage in enumerate(rollout.stages):
+            for j, surface in enumerate(stage.segment.surfaces):
+                if feature is not None and surface not in offered:
+                    yield (
+                        f'Rollout "{name}": spec.stages[{i}].only.surfaces[{j}]: got "{surface}", '
+                        f'expected one of {", ".join(offered)}. Offer feature "{rollout.feature}" '
+                        "there, or correct the name."
+                    )
+
+
 def _at(value: object, steps: list[str], path: str) -> Iterator[tuple[str, object]]:
     if not steps:
         yield path, value

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tidegate.audience import AudienceSpec, LayerSlice
+from tidegate.audience import AudienceSpec, LayerSlice, Segment
+from tidegate.quantities import format_share
 from tidegate.quotas import QuotaSpec
 
 INTENT = "intent"
@@ -78,6 +79,18 @@ class ModelIntent(_Part):
     link: str | None = None
 
 
+class Opening(_Part):
+    """How far a feature is exposed to a part of a tier, beside what all of the tier is."""
+
+    tier: str
+    segment: Segment
+    share: float
+
+    def __str__(self) -> str:
+        """Say it in words, such as `free 25% on regions eu`."""
+        return f"{self.tier} {format_share(self.share)} on {self.segment}"
+
+
 class FeatureIntent(_Part):
     """Who a feature is exposed to, and what is known of when the others follow."""
 
@@ -85,6 +98,8 @@ class FeatureIntent(_Part):
     surfaces: tuple[str, ...]
     exposure: Mapping[str, float]
     """Share of each tier that is in, 0 to 1; a tier not named is not exposed."""
+    openings: tuple[Opening, ...] = ()
+    """Parts of tiers that are exposed further: who is in by any of them is in."""
     opens: Mapping[str, DateRange | None] = Field(default_factory=dict)
     """For tiers whose next stage waits: the forecast range, None where it is unknown."""
     waits_for: Mapping[str, str] = Field(default_factory=dict)

@@ -65,11 +65,11 @@ class Feature:
         """Set the exposure of some tiers, once; returns what it was before."""
         if order.order_id in self.state.orders_done:
             return self.state.orders_done[order.order_id]
-        before = {tier: self.state.exposure.get(tier, 0.0) for tier in order.tiers}
+        before = {tier: self.state.share_of(tier, order.segment) for tier in order.tiers}
         done = [*self.state.orders_done.items(), (order.order_id, before)]
         self.state.orders_done = dict(done[-HISTORY_KEPT:])
         for tier in order.tiers:
-            self.state.exposure[tier] = order.share
+            self.state.expose(tier, order.segment, order.share)
             self.state.notes.pop(tier, None)
             self.outbox.tell(
                 "feature.exposed",
@@ -77,17 +77,19 @@ class Feature:
                 feature=self.state.name,
                 tier=tier,
                 stage=order.stage,
+                segment=str(order.segment),
                 before=before[tier],
                 after=order.share,
                 reason=order.reason,
             )
-        reached = format_share(order.share)
-        self.remember(f"{', '.join(order.tiers)} at {reached}", order.reason)
+        where = f" on {order.segment}" if not order.segment.is_everybody else ""
+        reached = f"{', '.join(order.tiers)} at {format_share(order.share)}{where}"
+        self.remember(reached, order.reason)
         return before
 
     @expose.validator
     def _may_expose(self, order: ExposeOrder) -> None:
-        is_wider = any(order.share > self.state.exposure.get(t, 0.0) for t in order.tiers)
+        is_wider = any(order.share > self.state.share_of(t, order.segment) for t in order.tiers)
         if is_wider and order.order_id not in self.state.orders_done:
             self._refuse_while_held()
 
@@ -256,6 +258,7 @@ class Feature:
             state, waiting_for = "signups-suspended", "reopening of sign-ups"
         show(kind="feature", state=state, feature=self.state.name, waiting_for=waiting_for)
         lines = [f"**{t}** {format_share(share)}" for t, share in self.state.exposure.items()]
+        lines += [str(opening) for opening in self.state.openings]
         history = [f"- {h.at:%F %H:%M:%S} {h.what}: {h.reason}" for h in self.state.history[-10:]]
         exposed = ", ".join(lines) or "nobody"
         told = [f"Exposed to {exposed}", ""]

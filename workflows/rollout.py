@@ -286,7 +286,12 @@ class Rollout(Steered):
         """Write the order that sets tiers to a share; its id makes it happen once."""
         order_id = f"{self.claim_id(stage.name)}/{','.join(tiers)}@{share}"
         return ExposeOrder(
-            order_id=order_id, stage=stage.name, tiers=tiers, share=share, reason=reason
+            order_id=order_id,
+            stage=stage.name,
+            tiers=tiers,
+            share=share,
+            segment=stage.segment,
+            reason=reason,
         )
 
     def claim_id(self, stage: str) -> str:

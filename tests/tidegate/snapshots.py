@@ -6,7 +6,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, VersionRange
+from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, Segment, VersionRange
 from tidegate.rules.gate import derive_ceilings
 from tidegate.snapshot import (
     DateRange,
@@ -14,6 +14,7 @@ from tidegate.snapshot import (
     GatePart,
     GateState,
     IntentPart,
+    Opening,
     PoolIntent,
     Signups,
     Snapshot,
@@ -171,6 +172,17 @@ _audiences = st.builds(
 )
 
 
+def openings(tiers: list[str]) -> st.SearchStrategy[Opening]:
+    """A part of a tier that is exposed by itself."""
+    segment = st.builds(
+        Segment,
+        surfaces=st.sampled_from([(), ("api",), ("web",)]),
+        regions=st.sampled_from([(), ("eu",)]),
+        cohorts=st.sampled_from([(), ("beta",)]),
+    )
+    return st.builds(Opening, tier=st.sampled_from(tiers), segment=segment, share=shares)
+
+
 @st.composite
 def conditioned_snapshots(draw: st.DrawFn) -> Snapshot:
     """Several features with all that one may ask of a user, circles and unknown names included."""
@@ -178,6 +190,7 @@ def conditioned_snapshots(draw: st.DrawFn) -> Snapshot:
     features = {
         name: feature(
             exposure={tier: draw(shares) for tier in tiers},
+            openings=tuple(draw(st.lists(openings(list(tiers)), max_size=2))),
             audience=draw(st.none() | _audiences),
             invited=draw(st.sampled_from([(), ("ada",)])),
             requires=tuple(draw(st.lists(st.sampled_from([*_NAMES, "gone"]), max_size=2))),

@@ -15,14 +15,15 @@ from tests.tidegate.snapshots import (
     gate,
     instants,
     intent,
+    openings,
     shares,
     snapshot,
     texts,
 )
-from tidegate.audience import AudienceSpec, LayerSlice
+from tidegate.audience import AudienceSpec, LayerSlice, Segment
 from tidegate.rules.decision import Decider
 from tidegate.rules.outcome import Asks, Attributes, Code, Outcome, Question
-from tidegate.snapshot import FeatureIntent, KillPart, ModelIntent, Signups, Snapshot
+from tidegate.snapshot import FeatureIntent, KillPart, ModelIntent, Opening, Signups, Snapshot
 
 USERS = [f"user-{n}" for n in range(2_000)]
 EUROPE = AudienceSpec(regions=("eu",))
@@ -67,6 +68,68 @@ def test_the_invited_are_in_whatever_audience_and_exposure() -> None:
 def test_an_invitation_does_not_open_the_gate() -> None:
     shut = snapshot(intent({"image": feature(invited=("ada",))}), gate({"free": 0.0}))
     assert decide(shut, "ada").code is Code.GATE_SHED
+
+
+# --- parts of a tier ---
+
+
+def opened(share: float, exposure: float = 0.0, **segment: tuple[str, ...]) -> Snapshot:
+    opening = Opening(tier="free", segment=Segment(**segment), share=share)
+    return held(image=feature(exposure={"free": exposure}, openings=(opening,)))
+
+
+def test_a_part_of_a_tier_is_in_and_the_rest_is_told_of_it() -> None:
+    known = opened(1.0, regions=("eu",))
+    assert decide(known, region="eu").allowed
+    refused = decide(known, region="us")
+    assert refused.code is Code.NOT_EXPOSED
+    assert refused.reason == "image is not open for free yet; in part: free 100% on regions eu"
+    assert decide(known).code is Code.NOT_EXPOSED
+    beta = opened(1.0, regions=("eu",), cohorts=("beta",))
+    assert decide(beta, region="eu", cohorts=["beta"]).allowed
+    assert not decide(beta, region="eu").allowed
+
+
+def test_a_part_may_be_a_surface() -> None:
+    decider = Decider(opened(1.0, surfaces=("web",)))
+    assert decider.decide("image", "ada", "free", "web", NOW).allowed
+    assert not decider.decide("image", "ada", "free", "api", NOW).allowed
+    assert not decider.decide("image", "ada", "plus", "web", NOW).allowed
+
+
+def test_a_part_grows_within_the_one_order_of_a_feature() -> None:
+    known = opened(0.5, exposure=0.2, regions=("eu",))
+    everywhere = {u for u in USERS if decide(known, u).allowed}
+    of_europe = {u for u in USERS if decide(known, u, region="eu").allowed}
+    assert everywhere < of_europe
+    assert len(of_europe) / len(USERS) == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_requires_a_feature_follows_its_parts() -> None:
+    opening = Opening(tier="free", segment=Segment(regions=("eu",)), share=1.0)
+    known = held(image=feature(requires=("chat",)), chat=feature(exposure={}, openings=(opening,)))
+    assert decide(known, region="eu").allowed
+    assert decide(known, region="us").code is Code.PREREQUISITE
+
+
+@given(conditioned_snapshots(), texts, attributes, st.data())
+def test_opening_a_part_drops_nobody(
+    given_snapshot: Snapshot, user: str, said: Attributes, data: st.DataObject
+) -> None:
+    part = given_snapshot.intent or intent()
+    opening = data.draw(openings(list(part.tiers)))
+    features = {
+        name: each.model_copy(update={"openings": (*each.openings, opening)})
+        for name, each in part.features.items()
+    }
+    changed = part.model_copy(update={"features": features})
+    before, after = (
+        Decider(each)
+        for each in (given_snapshot, given_snapshot.model_copy(update={"intent": changed}))
+    )
+    for name in features:
+        asked = (name, user, opening.tier, "api", NOW, said)
+        assert not before.decide(*asked).allowed or after.decide(*asked).allowed
 
 
 # --- prerequisites ---

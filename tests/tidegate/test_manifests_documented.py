@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, VersionRange
+from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, Segment, VersionRange
 from tidegate.catalogue import (
     Arrival,
     BudgetSpec,
@@ -51,6 +51,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.waitlist`; ": WaitlistSpec,
     "## Rollout": RolloutSpec,
     "Each of `spec.stages`:": StageSpec,
+    "`spec.stages[].only`, ": Segment,
     "`spec.stages[].check`; ": CheckSpec,
 }
 MODELS: Final = pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=str)

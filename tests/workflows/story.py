@@ -15,6 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.embedded.until import until
 from tests.workflows.world import KEYS, World
+from tidegate.audience import Segment
 from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
 from tidegate.cli.steering import release_hold
 from tidegate.edges.temporal import ControlPlane
@@ -62,6 +63,7 @@ class Stage:
     reserve: int = 0
     bake: str = "10m"
     check: CheckSpec | None = None
+    only: Segment | None = None
 
     def spec(self, began_at: datetime) -> StageSpec:
         starts_at = began_at + parse_duration(self.starts_in) if self.starts_in else None
@@ -74,6 +76,7 @@ class Stage:
             reserve=self.reserve,
             bake=parse_duration(self.bake),
             check=self.check,
+            only=self.only,
         )
 
 

@@ -3,11 +3,43 @@
 import pytest
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
+from tidegate.audience import Segment
 from tidegate.messages.rollout import RolloutPhase
 from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_stage_opens_a_surface_or_a_region_and_takes_that_part_back_alone(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    europe, chat = Segment(regions=("eu",)), Segment(surfaces=("chat",))
+    stages = [
+        Stage("europe", tiers=("free",), only=europe),
+        Stage("half", tiers=("free",), exposure="50%"),
+        Stage("chat", tiers=("free",), only=chat, bake="1d"),
+    ]
+    await given.rollout(stages)
+    await when.passes("25m")
+    await then.told("stage.advanced", stage="chat")
+    state = await story.feature_state()
+    assert [str(o) for o in state.openings] == [
+        "free 100% on regions eu",
+        "free 100% on surfaces chat",
+    ]
+    assert state.exposure == {"free": 0.5}
+    await when.aborted()
+    await then.it_ended(RolloutPhase.ABORTED)
+    state = await story.feature_state()
+    assert [str(o) for o in state.openings] == ["free 100% on regions eu"]
+    assert state.exposure == {"free": 0.5}
+    assert [e.data["segment"] for e in story.events("feature.exposed")] == [
+        "regions eu",
+        "",
+        "surfaces chat",
+        "surfaces chat",
+    ]
 
 
 async def test_a_stage_is_due_then_approved_then_backed_then_exposed_then_baked(

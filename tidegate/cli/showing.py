@@ -28,8 +28,9 @@ def show_rollout(order: RolloutOrder) -> Iterator[str]:
 
 def show_feature(feature: FeatureState) -> Iterator[str]:
     """Tell who a feature is exposed to, what holds it, and whether sign-ups are suspended."""
-    reached = ", ".join(f"{tier} {format_share(s)}" for tier, s in feature.exposure.items())
-    yield f"feature/{feature.name}  exposed to {reached or 'nobody'}"
+    reached = [f"{tier} {format_share(s)}" for tier, s in feature.exposure.items()]
+    reached += [str(opening) for opening in feature.openings]
+    yield f"feature/{feature.name}  exposed to {', '.join(reached) or 'nobody'}"
     for hold in feature.holds.values():
         far = ", nobody is let in" if hold.rolls_back else ""
         yield f"  held by {hold.role} since {_at(hold.since)}{far}: {hold.reason}"

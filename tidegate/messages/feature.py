@@ -4,9 +4,10 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
+from tidegate.audience import Segment
 from tidegate.catalogue import FeatureSpec
 from tidegate.messages.common import Act, Message, OutboxState, State
-from tidegate.snapshot import DateRange, Signups
+from tidegate.snapshot import DateRange, Opening, Signups
 
 HISTORY_KEPT = 100
 
@@ -48,6 +49,8 @@ class ExposeOrder(Message):
     stage: str
     tiers: tuple[str, ...]
     share: float = Field(ge=0.0, le=1.0)
+    segment: Segment = Segment()
+    """The part of these tiers that is meant."""
     reason: str
 
 
@@ -104,6 +107,9 @@ class FeatureState(State):
     name: str
     spec: FeatureSpec | None = None
     exposure: dict[str, float] = Field(default_factory=dict)
+    """By tier, for everybody of it."""
+    openings: tuple[Opening, ...] = ()
+    """For parts of tiers, each once."""
     notes: dict[str, WaitingNote] = Field(default_factory=dict)
     """By tier."""
     holds: dict[str, Hold] = Field(default_factory=dict)
@@ -115,6 +121,22 @@ class FeatureState(State):
     """The version of the newest order to close it that it was told of."""
     history: list[Transition] = Field(default_factory=list)
     outbox: OutboxState = Field(default_factory=OutboxState)
+
+    def share_of(self, tier: str, segment: Segment) -> float:
+        """Return how far a part of a tier is exposed by itself."""
+        if segment.is_everybody:
+            return self.exposure.get(tier, 0.0)
+        found = (o.share for o in self.openings if (o.tier, o.segment) == (tier, segment))
+        return next(found, 0.0)
+
+    def expose(self, tier: str, segment: Segment, share: float) -> None:
+        """Set how far a part of a tier is exposed."""
+        if segment.is_everybody:
+            self.exposure[tier] = share
+            return
+        others = [o for o in self.openings if (o.tier, o.segment) != (tier, segment)]
+        opened = [Opening(tier=tier, segment=segment, share=share)] if share > 0.0 else []
+        self.openings = (*others, *opened)
 
     @property
     def hold(self) -> Hold | None:

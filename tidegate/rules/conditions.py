@@ -7,6 +7,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from tidegate.audience import AudienceSpec
 from tidegate.rules.audience import Test, compile_audience
 from tidegate.rules.exposure import FULL, as_bytes, salted, threshold
 from tidegate.rules.outcome import Attributes, Code
@@ -23,9 +24,16 @@ class Conditions:
     layer_from: int = 0
     layer_below: int = FULL
     requires: tuple["Reach", ...] = ()
+    wider: tuple["Wider", ...] = ()
 
-    def missed_by(self, user: str, said: Attributes, is_exposed: bool) -> Code | None:  # noqa: FBT001
-        """Return why a feature does not reach a user; None where it does."""
+    def missed_by(
+        self, user: str, said: Attributes, hashed: int, exposed_below: int
+    ) -> Code | None:
+        """Return why a feature does not reach a user; None where it does.
+
+        `hashed` is the user's place in the feature's order, and `exposed_below` what all are let
+        in below.
+        """
         for required in self.requires:
             if not required.takes_in(user, said):
                 return Code.PREREQUISITE
@@ -35,10 +43,24 @@ class Conditions:
             if not passes(said):
                 return Code.NOT_IN_AUDIENCE
         if self.layer_salt:
-            hashed = xxh3_64_intdigest(self.layer_salt + as_bytes(user))
-            if not self.layer_from <= hashed < self.layer_below:
+            place = xxh3_64_intdigest(self.layer_salt + as_bytes(user))
+            if not self.layer_from <= place < self.layer_below:
                 return Code.LAYER_EXCLUDED
-        return None if is_exposed else Code.NOT_EXPOSED
+        if hashed < exposed_below or any(each.takes_in(said, hashed) for each in self.wider):
+            return None
+        return Code.NOT_EXPOSED
+
+
+@dataclass(frozen=True, slots=True)
+class Wider:
+    """A part of a tier that a feature is exposed to further than to all of it."""
+
+    audience: tuple[Test, ...]
+    exposed_below: int
+
+    def takes_in(self, said: Attributes, hashed: int) -> bool:
+        """Say whether a user at this place is let in as one of this part."""
+        return hashed < self.exposed_below and all(passes(said) for passes in self.audience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +73,8 @@ class Reach:
 
     def takes_in(self, user: str, said: Attributes) -> bool:
         """Say whether a user is among them."""
-        is_exposed = xxh3_64_intdigest(self.salt + as_bytes(user)) < self.exposed_below
-        return self.conditions.missed_by(user, said, is_exposed) is None
+        hashed = xxh3_64_intdigest(self.salt + as_bytes(user))
+        return self.conditions.missed_by(user, said, hashed, self.exposed_below) is None
 
 
 NOTHING_ASKED: Final = Conditions()
@@ -71,6 +93,21 @@ def conditions_of(feature: FeatureIntent) -> Conditions:
         layer_from=0 if layer is None else threshold(layer.start),
         layer_below=FULL if layer is None else threshold(layer.end),
     )
+
+
+def reach_of(feature: FeatureIntent, tier: str, surface: str) -> tuple[float, tuple[Wider, ...]]:
+    """Return the share of a tier that is in on a surface, and the parts that are in further."""
+    share, wider = feature.exposure.get(tier, 0.0), list[Wider]()
+    for opening in feature.openings:
+        segment = opening.segment
+        if opening.tier != tier or (segment.surfaces and surface not in segment.surfaces):
+            continue
+        if segment.regions or segment.cohorts:
+            meant = AudienceSpec(regions=segment.regions, cohorts=segment.cohorts)
+            wider.append(Wider(compile_audience(meant), threshold(opening.share)))
+        else:
+            share = max(share, opening.share)
+    return share, tuple(wider)
 
 
 def all_required(feature: str, features: Mapping[str, FeatureIntent]) -> tuple[str, ...] | None:

@@ -71,7 +71,7 @@ class Decider:
         except UnicodeEncodeError:
             hashed = xxh3_64_intdigest(rule.salt + as_bytes(user))
         if rule.conditions is not None:
-            missed = rule.conditions.missed_by(user, attributes, hashed < rule.exposed_below)
+            missed = rule.conditions.missed_by(user, attributes, hashed, rule.exposed_below)
             if missed is not None:
                 return self._unmet(rule, missed)
         elif hashed >= rule.exposed_below:

@@ -61,6 +61,7 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         pool=state.spec.pool,
         surfaces=state.spec.surfaces,
         exposure=state.exposure,
+        openings=state.openings,
         opens={tier: note.opens for tier, note in state.notes.items()},
         waits_for={tier: note.waits_for for tier, note in state.notes.items()},
         held_because="; ".join(f"{h.role}: {h.reason}" for h in state.holds.values()) or None,

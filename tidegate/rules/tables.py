@@ -13,6 +13,7 @@ from tidegate.rules.conditions import (
     Reach,
     all_required,
     conditions_of,
+    reach_of,
 )
 from tidegate.rules.exposure import FULL, salted, threshold
 from tidegate.rules.gated import Gated, gated
@@ -69,6 +70,7 @@ class Rule:
     """
 
     salt: bytes
+    surface: str
     exposed_below: int
     pool: str
     ceiling_below: int
@@ -142,7 +144,7 @@ class Tables:
         if intent is None or described is None:
             reason = f'no feature "{feature}" is published'
             return Outcome(False, Code.FEATURE_UNKNOWN, reason, feature, tier, None, self.version)  # noqa: FBT003
-        subject = _Subject(feature, described, tier, self.version)
+        subject = _Subject(feature, described, tier, surface, self.version)
         if surface not in described.surfaces:
             offered = f"{feature} is offered on {', '.join(described.surfaces)} only"
             return subject.nobody(Code.SURFACE_CLOSED, offered)
@@ -178,7 +180,7 @@ class Tables:
         intent = self._snapshot.intent
         if intent is None:
             raise AssertionError("a rule was made before anything was published")
-        subject = _Subject(name, intent.features[name], tier, self.version)
+        subject = _Subject(name, intent.features[name], tier, rule.surface, self.version)
         return _Compiler(self, self._snapshot, intent, subject)
 
 
@@ -212,6 +214,7 @@ class _Subject:
     name: str
     feature: FeatureIntent
     tier: str
+    surface: str
     version: int
 
     def outcome(
@@ -257,14 +260,18 @@ class _Compiler:
         subject, feature = self._subject, self._feature
         quotas = compile_quotas(feature.quotas.get(subject.tier, ()))
         gate = self._gate()
+        share, wider = reach_of(feature, subject.tier, subject.surface)
         conditions = self._tables.conditions(subject.name, feature)
+        if wider:
+            conditions = replace(conditions, wider=wider)
         required = all_required(subject.name, self._intent.features) if feature.requires else ()
         if required != ():
             reaches = (NOBODY,) if required is None else tuple(map(self._reach, required))
             conditions = replace(conditions, requires=reaches)
         return Rule(
             salt=salted(subject.name),
-            exposed_below=threshold(self._share),
+            surface=subject.surface,
+            exposed_below=threshold(share),
             pool=feature.pool,
             ceiling_below=threshold(gate.ceiling),
             ceiling_after_expiry_below=threshold(gate.ceiling_after_expiry),
@@ -279,7 +286,7 @@ class _Compiler:
         gate, subject, name = self._gate(), self._subject, self._subject.name
         match code:
             case Code.NOT_EXPOSED:
-                reason = self._why_not_exposed(self._share)
+                reason = self._why_not_exposed()
             case Code.NOT_IN_AUDIENCE:
                 reason = f"{name} is meant for an audience that this user is not in"
             case Code.PREREQUISITE:
@@ -292,17 +299,14 @@ class _Compiler:
                 return subject.outcome(code, reason, retry_after_s=gate.retry_after_s)
         return self._refuse(code, reason)
 
-    @property
-    def _share(self) -> float:
-        return self._feature.exposure.get(self._subject.tier, 0.0)
-
     def _gate(self) -> Gated:
         return self._tables.gated(self._feature.pool, self._subject.tier, self._intent)
 
     def _reach(self, name: str) -> Reach:
         feature = self._intent.features[name]
-        below = threshold(feature.exposure.get(self._subject.tier, 0.0))
-        return Reach(salted(name), below, self._tables.conditions(name, feature))
+        share, wider = reach_of(feature, self._subject.tier, self._subject.surface)
+        conditions = replace(self._tables.conditions(name, feature), wider=wider)
+        return Reach(salted(name), threshold(share), conditions)
 
     def _closures(self, required: tuple[str, ...]) -> Iterator[Closure]:
         name, intent = self._subject.name, self._intent
@@ -362,8 +366,9 @@ class _Compiler:
             ),
         )
 
-    def _why_not_exposed(self, share: float) -> str:
+    def _why_not_exposed(self) -> str:
         name, feature, tier = self._subject.name, self._feature, self._subject.tier
+        share, _ = reach_of(feature, tier, self._subject.surface)
         if feature.held_because is not None:
             return f"{name} is on hold: {feature.held_because}"
         reach = (
@@ -371,5 +376,7 @@ class _Compiler:
             if share
             else f"is not open for {tier} yet"
         )
+        parts = [str(opening) for opening in feature.openings if opening.tier == tier]
+        reach += f"; in part: {', '.join(parts)}" if parts else ""
         waits_for = feature.waits_for.get(tier)
         return f"{name} {reach}" + (f"; it waits for {waits_for}" if waits_for else "")
