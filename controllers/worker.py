@@ -9,6 +9,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.announce import Announce
 from activities.expose import AskFeature
+from activities.holding import Holding
 from activities.measure import Measure
 from activities.reserve import Reserve
 from tidegate.edges.redis import Redis
@@ -19,10 +20,11 @@ from tidegate.signing import Keyring
 from workflows.budget import Budget
 from workflows.catalogue import Catalogue
 from workflows.feature import Feature
+from workflows.hold import Hold
 from workflows.proofs import ProofsOfUpdates
 from workflows.rollout import Rollout
 
-WORKFLOWS: Final = (Budget, Catalogue, Feature, Rollout)
+WORKFLOWS: Final = (Budget, Catalogue, Feature, Hold, Rollout)
 
 _STICKY: Final = timedelta(seconds=1)
 """What a killed worker had in its cache is given to another after this."""
@@ -42,7 +44,7 @@ def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
 
     Updates are believed that are signed with the keys that it has itself.
     """
-    reserve, measure = Reserve(plane), Measure(redis)
+    holding, reserve, measure = Holding(plane), Reserve(plane), Measure(redis)
     return Worker(
         plane.client,
         task_queue=TASK_QUEUE,
@@ -50,6 +52,8 @@ def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
         activities=[
             Announce(redis).announce,
             AskFeature(plane).ask_feature,
+            holding.find_features,
+            holding.note_hold,
             reserve.reserve,
             reserve.spend,
             reserve.release,

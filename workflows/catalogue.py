@@ -4,7 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from tidegate.manifests import Manifests
-    from tidegate.messages.catalogue import CatalogueState, Declaration
+    from tidegate.messages.catalogue import CatalogueState, Declaration, HoldNote
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
@@ -56,6 +56,16 @@ class Catalogue:
                 )
                 raise refuse(message)
             ranks[tier.rank] = name
+
+    @workflow.update
+    def note_hold(self, note: HoldNote) -> None:
+        """Remember a hold while it stands."""
+        others = [each for each in self.state.holds if each != note.hold_id]
+        self.state.holds = [*others, note.hold_id] if note.stands else others
+
+    @note_hold.validator
+    def _may_note_hold(self, note: HoldNote) -> None:
+        """Whoever signs for it may."""
 
     @workflow.query
     def current(self) -> CatalogueState:

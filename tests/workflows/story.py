@@ -17,7 +17,7 @@ from tests.embedded.until import until
 from tests.workflows.world import KEYS, World
 from tidegate.audience import Segment
 from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
-from tidegate.cli.steering import release_hold
+from tidegate.cli.holding import release_hold
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.events import Event

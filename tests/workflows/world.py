@@ -21,6 +21,7 @@ from temporalio.worker import (
 )
 
 from activities.expose import AskFeature
+from activities.holding import Holding
 from activities.reserve import Reserve
 from controllers.worker import _SANDBOX, WORKFLOWS, proofs_by
 from embedded.temporal import SEARCH_ATTRIBUTES
@@ -95,7 +96,7 @@ class _HandOnActivity(ActivityInboundInterceptor):
 def make_worker(client: Client, world: World) -> Worker:
     """Host the real workflows and activities, but for those that need Redis."""
     plane = ControlPlane(client, KEYS)
-    reserve = Reserve(plane)
+    holding, reserve = Holding(plane), Reserve(plane)
     return Worker(
         client,
         task_queue=TASK_QUEUE,
@@ -104,6 +105,8 @@ def make_worker(client: Client, world: World) -> Worker:
             world.announce,
             world.measure,
             AskFeature(plane).ask_feature,
+            holding.find_features,
+            holding.note_hold,
             reserve.reserve,
             reserve.spend,
             reserve.release,

@@ -30,6 +30,8 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
         await plane.declare_budget(name, budget)
     for name, feature in declared.features.items():
         await plane.declare_feature(name, feature)
+    for hold in catalogue.holds if catalogue is not None else ():
+        await plane.look_again(hold)  # before a rollout may expose what it is about
     lines = list(_applied(declared, version))
     for order in orders:
         started = await plane.start_plan(order, f"Rollout of {order.spec.feature}")

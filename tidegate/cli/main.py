@@ -102,23 +102,38 @@ def abort(plan: Plan, reason: Reason, by: By = "") -> None:
     _steer(plan, "abort", _act(by, reason), f"{plan} is ending")
 
 
+Held = Annotated[
+    str,
+    typer.Argument(help="A plan, or everything, or as feature/image and model/image-2."),
+]
+
+
 @app.command()
-def hold(plan: Plan, role: Role, reason: Reason, by: By = "") -> None:
+def hold(
+    what: Held,
+    role: Role,
+    reason: Reason,
+    by: By = "",
+    roll_back: Annotated[
+        bool, typer.Option("--roll-back", help="Let nobody in meanwhile; else only nobody new.")
+    ] = False,
+) -> None:
     """Stop further exposure at once, in the name of a role."""
+    from tidegate.cli.holding import place_hold  # noqa: PLC0415
     from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
 
-    order = HoldOrder(by=by or _me(), reason=reason, role=role)
-    _steer(plan, "hold", order, f"{plan} is held by {role}")
+    order = HoldOrder(by=by or _me(), reason=reason, role=role, rolls_back=roll_back)
+    _run(lambda plane: place_hold(plane, what, order))
 
 
 @app.command()
-def release(plan: Plan, role: Role, reason: Reason = "", by: By = "") -> None:
+def release(what: Held, role: Role, reason: Reason = "", by: By = "") -> None:
     """Lift a hold; only the role that placed it may."""
-    from tidegate.cli.steering import release_hold  # noqa: PLC0415
+    from tidegate.cli.holding import release_hold  # noqa: PLC0415
     from tidegate.messages.feature import HoldOrder  # noqa: PLC0415
 
     order = HoldOrder(by=by or _me(), reason=reason, role=role)
-    _do(lambda plane: release_hold(plane, plan, order), f"{plan} is released")
+    _do(lambda plane: release_hold(plane, what, order), f"{what} is released")
 
 
 @app.command()

@@ -17,7 +17,16 @@ class CatalogueState(State):
 
     version: int = 0
     declared: Manifests = Field(default_factory=Manifests)
+    holds: list[str] = Field(default_factory=list)
+    """Workflow ids of the holds that stand, which what is declared may come under."""
     outbox: OutboxState = Field(default_factory=OutboxState)
+
+
+class HoldNote(Message):
+    """That a hold stands, or stands no more."""
+
+    hold_id: str
+    stands: bool
 
 
 class Declaration(Message):

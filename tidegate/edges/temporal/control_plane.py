@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -20,9 +21,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from tidegate.edges.temporal.proving import Proving
 from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import BudgetState, Observation, budget_id
-from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration
+from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaration, HoldNote
 from tidegate.messages.common import Act
-from tidegate.messages.feature import FeatureState, SignupsOrder, feature_id
+from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
+from tidegate.messages.hold import HoldState, hold_id
 from tidegate.messages.steered import PLAN_KINDS, PlanOrder
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
@@ -73,6 +75,17 @@ class ControlPlane:
         """Add to the catalogue, and start it where it is not there yet."""
         start = partial(_start, "Catalogue", CatalogueState(), CATALOGUE_ID)
         return await self._update_with_start("declare", declaration, start, int)
+
+    async def note_hold(self, note: HoldNote) -> None:
+        """Have the catalogue know of a hold, or forget it; start it where it is not there yet."""
+        start = partial(_start, "Catalogue", CatalogueState(), CATALOGUE_ID)
+        await self._update_with_start("note_hold", note, start, None)
+
+    async def place_hold(self, scope: str, order: HoldOrder) -> int:
+        """Hold a feature, all that a model serves, or everything; returns how many features."""
+        state = HoldState(role=order.role, scope=scope)
+        start = partial(_start, "Hold", state, hold_id(order.role, scope))
+        return await self._update_with_start("hold", order, start, int)
 
     async def declare_feature(self, name: str, spec: object) -> None:
         """Give a feature its settings."""
@@ -143,6 +156,11 @@ class ControlPlane:
         """Have a plan, by its workflow id, do what people may tell it, such as pause or approve."""
         await self._update(plan, verb, order, None)
 
+    async def look_again(self, hold: str) -> None:
+        """Have a hold be placed on what was declared since; nothing where it is over."""
+        with suppress(Refused):
+            await self._update(hold, "look_again", None, int)
+
     async def running_plans(self, name: str) -> list[str]:
         """Return the workflow ids of the plans of this name that run, whatever their kind."""
         ids = [f"{kind}/{name}" for kind in PLAN_KINDS]
@@ -201,7 +219,10 @@ class ControlPlane:
 
         async def ask() -> object:
             return await handle.execute_update(
-                update, message, result_type=answer, rpc_timeout=_DEADLINE
+                update,
+                args=[] if message is None else [message],
+                result_type=answer,
+                rpc_timeout=_DEADLINE,
             )
 
         return await _answered(ask, workflow_id)
