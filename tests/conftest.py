@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.skips"]
+pytest_plugins = ["tests.databases", "tests.skips"]
 
 GROUP_OF_FOLDER: Final = {
     "integration": "integration",

@@ -16,8 +16,10 @@ def packages() -> dict[str, str]:
 
 
 def is_there(probe: str) -> bool:
-    """Say whether a command is on the PATH, or a path exists."""
-    return Path(probe).exists() if probe.startswith("/") else shutil.which(probe) is not None
+    """Say whether a command is on the PATH, or a path exists; a path may be a pattern."""
+    if probe.startswith("/"):
+        return any(Path("/").glob(probe.removeprefix("/")))
+    return shutil.which(probe) is not None
 
 
 def needs_package(package: str) -> pytest.MarkDecorator:

@@ -8,7 +8,7 @@ missing=()
 while read -r package probe _; do
     case "$package" in "" | "#"*) continue ;; esac
     if [[ $probe == /* ]]; then
-        [[ -e $probe ]] || missing+=("$package")
+        compgen -G "$probe" >/dev/null || missing+=("$package")
     else
         command -v "$probe" >/dev/null || missing+=("$package")
     fi

@@ -5,13 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 
-from tidegate.errors import Broken, PlanError, Unavailable
+from tidegate.edges.record.faults import fault
+from tidegate.edges.record.postgresql import begin as begin_postgresql
+from tidegate.edges.record.postgresql import open_postgresql
+from tidegate.edges.record.urls import POSTGRESQL, parse
 
 _WRITES: Final = "tidegate_writes"
 _PRAGMAS: Final = (
@@ -27,52 +29,38 @@ def open_engine(url: str) -> Engine:
 
     Raises PlanError when the URL is not one of a database that the record can live in.
     """
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed)
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    parsed = parse(url)
+    if parsed.get_backend_name() == POSTGRESQL:
+        engine = open_postgresql(parsed)
+    else:
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed)
+        event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin)
     return engine
 
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """Work in one transaction; raises Unavailable (try again) or Broken, never the driver's."""
+    """Work in one transaction; raises Unavailable (try again) or Broken, never the driver's.
+
+    Those that write take turns, whatever the database and the process.
+    """
     try:
         with engine.connect() as connection:
             connection.execution_options(**{_WRITES: writes})
             with connection.begin():
                 yield connection
-    except (OperationalError, PoolTimeoutError) as error:
-        message = (
-            f"record: no answer from {engine.url} ({_cause(error)}). "
-            "Start the recorder, which prepares it, or set TIDEGATE_RECORD to where it is."
-        )
-        raise Unavailable(message, code="record-unavailable") from error
     except SQLAlchemyError as error:
-        message = f"record: {engine.url} refused what it was asked ({_cause(error)})."
-        raise Broken(message, code="record-broken") from error
+        raise fault(engine.url, error) from error
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an INSERT that can say what to do ON CONFLICT, in the database's own words."""
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == POSTGRESQL:
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def _parse(url: str) -> URL:
-    expected = 'expected "sqlite:///tidegate.db" or "postgresql://user@host/name"'
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise PlanError(f"TIDEGATE_RECORD: got {url!r}, {expected}.", code="settings") from error
-    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-        raise PlanError(f"TIDEGATE_RECORD: got {str(parsed)!r}, {expected}.", code="settings")
-    return parsed
 
 
 def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
@@ -85,12 +73,11 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A reader that turns writer cannot wait for its turn in SQLite, it fails; so a writer says
-    # so at once.
+def _begin(connection: Connection) -> None:
     writes = cast("bool", connection.get_execution_options().get(_WRITES, True))
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error)
+    if connection.dialect.name == POSTGRESQL:
+        begin_postgresql(connection, writes=writes)
+    else:
+        # A reader that turns writer cannot wait for its turn in SQLite, it fails; so a writer says
+        # so at once.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import Connection, or_, select, update
 
 from tidegate.edges.record.engine import insert_into
-from tidegate.edges.record.tables import EVENTS, FORECASTS
+from tidegate.edges.record.tables import EVENTS, FORECASTS, as_utc, is_key
 from tidegate.events import Event
 
 _STAGE: Final = ("stage.forecast", "stage.advanced", "stage")
@@ -50,7 +50,7 @@ def keep(connection: Connection, recorded: Iterable[Event]) -> tuple[str, ...]:
             try:
                 told = _Told.model_validate(dict(event.data))
                 _make(connection, event, told)
-            except (ValidationError, KeyError):
+            except (KeyError, ValueError, OverflowError):
                 unreadable.append(event.id)
         elif event.type in _CAME_TRUE:
             _close(connection, event)
@@ -60,13 +60,15 @@ def keep(connection: Connection, recorded: Iterable[Event]) -> tuple[str, ...]:
 def _make(connection: Connection, event: Event, told: _Told) -> None:
     came_true, key = _MADE[event.type]
     what = str(event.data[key])
+    if not is_key(what):
+        raise ValueError(what)
     row = {
         "id": event.id,
         "subject": event.subject,
         "what": what,
         "made_at": event.at,
-        "p50": told.p50,
-        "p90": told.p90,
+        "p50": None if told.p50 is None else as_utc(told.p50),
+        "p90": None if told.p90 is None else as_utc(told.p90),
         "came_true_at": _came_true_at(connection, event, came_true, (key, what)),
     }
     connection.execute(insert_into(connection, FORECASTS).on_conflict_do_nothing(), row)
@@ -86,10 +88,13 @@ def _came_true_at(
 
 
 def _close(connection: Connection, event: Event) -> None:
+    what = str(event.data.get(_CAME_TRUE[event.type]))
+    if not is_key(what):
+        return  # no forecast is kept under such a name
     connection.execute(
         update(FORECASTS)
         .where(FORECASTS.c.subject == event.subject)
-        .where(FORECASTS.c.what == str(event.data.get(_CAME_TRUE[event.type])))
+        .where(FORECASTS.c.what == what)
         .where(FORECASTS.c.made_at <= event.at)
         .where(or_(FORECASTS.c.came_true_at.is_(None), FORECASTS.c.came_true_at > event.at))
         .values(came_true_at=event.at)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Select, func, select, tuple_
 from tidegate.edges.record.engine import insert_into, open_engine, transaction
 from tidegate.edges.record.forecasts import Forecast
 from tidegate.edges.record.tables import DEMAND_HISTORY, EVENTS, FORECASTS, MARKS
+from tidegate.edges.record.urls import shown
 from tidegate.edges.record.waitlists import LaneMark, lane_mark, raise_lane_mark
 from tidegate.edges.record.writes import Added, Mark, add, read_event
 from tidegate.errors import PlanError, Unavailable
@@ -167,7 +168,7 @@ class Record:
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._threads, do)
         except TimeoutError as error:
-            message = f"record: no answer from {self.engine.url} within {_DEADLINE_S:.0f} s."
+            message = f"record: no answer from {shown(self.engine.url)} within {_DEADLINE_S:.0f} s."
             raise Unavailable(message, code="record-unavailable") from error
 
 

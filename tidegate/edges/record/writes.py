@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select, tuple_
 
 from tidegate.edges.record import forecasts
 from tidegate.edges.record.engine import insert_into
-from tidegate.edges.record.tables import CONFLICTS, EVENTS, MARKS, as_utc
+from tidegate.edges.record.tables import CONFLICTS, EVENTS, MARKS, as_utc, is_key
 from tidegate.events import Event
 
 _SEQUENCE_BELOW = 2**63
@@ -67,10 +67,11 @@ def _keepable(events: Iterable[Event]) -> tuple[list[Event], tuple[str, ...]]:
         try:
             json.dumps(dict(event.data), allow_nan=False)
             at = as_utc(event.at)
+            named = all(is_key(text) for text in (event.source, event.type, event.subject))
         except (ValueError, OverflowError):
             unkeepable.append(event.id)
             continue
-        if event.sequence < _SEQUENCE_BELOW:
+        if named and event.sequence < _SEQUENCE_BELOW:
             kept.append(event.model_copy(update={"at": at}))
         else:
             unkeepable.append(event.id)
@@ -115,10 +116,7 @@ def _keep_conflicts(
 def _move_marks(
     connection: Connection, sources: Iterable[str], new: Iterable[tuple[str, int]]
 ) -> dict[str, Mark]:
-    # Locked, where the database has row locks, so that two recorders never move a mark back.
-    found = connection.execute(
-        select(MARKS).where(MARKS.c.source.in_(sorted(sources))).with_for_update()
-    )
+    found = connection.execute(select(MARKS).where(MARKS.c.source.in_(sorted(sources))))
     marks = {row.source: Mark(row.contiguous, row.highest) for row in found}
     arrived: dict[str, set[int]] = {}
     for source, sequence in new:
