@@ -6,14 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_mock_engine, inspect, text
-from sqlalchemy.sql.ddl import ExecutableDDLElement
+from sqlalchemy import text
 
-from tidegate.edges.migrations import EMPTY, migrate
+from tidegate.edges.migrations import migrate
 from tidegate.edges.record import Gap, Mark, MeanDemand, Record
-from tidegate.edges.record.tables import METADATA
 from tidegate.errors import Broken, PlanError, Unavailable
 from tidegate.events import Event, EventData
 
@@ -84,6 +80,53 @@ async def test_what_no_database_could_keep_is_named_and_stops_nothing(record: Re
     added = await record.add([event(2**63, at=NOON), not_json, too_late, event(1)], NOON)
     assert added.unkeepable == (f"/gate/{2**63}", "/gate/2", "/gate/3")
     assert await record.events() == [event(1)]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 1001, "\ud800"], ids=["nul", "long", "half"])
+async def test_a_name_that_a_database_cannot_keep_or_find_stops_nothing(
+    record: Record, name: str
+) -> None:
+    told = [
+        event(1, subject=name),
+        event(2, name),
+        event(1, source=name),
+        event(3, "stage.forecast", data={"stage": name, "p50": None, "p90": None}),
+        event(4, "stage.advanced", data={"stage": name}),
+        event(5),
+    ]
+    if name == "\ud800":  # it is no JSON for the columns, and for nobody else
+        told[3:5] = [event(3), event(4)]
+    added = await record.add(told, NOON)
+    assert added.unkeepable == ("/gate/1", "/gate/2", f"{name}/1")
+    assert added.unreadable_forecasts == (() if name == "\ud800" else ("/gate/3",))
+    assert await record.events() == told[3:]
+
+
+async def test_names_as_long_as_may_be_are_kept(record: Record) -> None:
+    name = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(333))
+    data: EventData = {"stage": name[::-1], "p50": None, "p90": None}
+    told = event(1, "stage.forecast", source=name, subject=name, data=data)
+    changed = event(1, name, source=name)
+    added = await record.add([told, changed], NOON)
+    assert (added.new, added.conflicts) == (1, (told.id,))
+    (forecast,) = await record.forecasts(subject=name)
+    assert forecast.what == name[::-1]
+
+
+async def test_what_happens_on_the_last_day_of_the_calendar_is_kept(record: Record) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    data: EventData = {"stage": "free", "p50": last.isoformat(), "p90": None}
+    too_late: EventData = {**data, "p50": "9999-12-31T23:59:59-09:00"}
+    told = [
+        event(1, "stage.forecast", at=last, data=data),
+        event(2, "stage.forecast", at=last, data=too_late),
+        event(3, at=datetime.min.replace(tzinfo=UTC)),
+    ]
+    added = await record.add(told, NOON)
+    assert (added.new, added.unkeepable, added.unreadable_forecasts) == (3, (), ("/gate/2",))
+    assert await record.events() == [told[2], told[0], told[1]]
+    (forecast,) = await record.forecasts()
+    assert forecast.p50 == last
 
 
 async def test_a_gap_is_seen_until_it_is_filled(record: Record) -> None:
@@ -192,52 +235,3 @@ async def test_a_file_that_is_no_database_is_broken(tmp_path: Path) -> None:
     async with Record(f"sqlite:///{tmp_path}/record.db") as record:
         with pytest.raises(Broken, match="not a database"):
             await record.marks()
-
-
-@pytest.mark.parametrize("url", ["mysql://host/name", "nonsense"])
-def test_a_database_of_another_kind_is_refused(url: str) -> None:
-    with pytest.raises(
-        PlanError, match=r'TIDEGATE_RECORD: got .*, expected "sqlite:///tidegate.db"'
-    ):
-        Record(url)
-
-
-def test_migrations_lead_to_the_tables_that_the_code_uses(record: Record) -> None:
-    with record.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-
-
-def test_migrations_lead_back_to_nothing_and_forth_again(record: Record) -> None:
-    assert migrate(record.engine) == ()
-    assert migrate(record.engine, EMPTY) == ("0001", "0002")
-    assert inspect(record.engine).get_table_names() == ["alembic_version"]
-    assert migrate(record.engine) == ("0001", "0002")
-
-
-def test_a_record_of_a_newer_release_is_left_alone(record: Record) -> None:
-    with record.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(Broken, match="at revision '9999', expected one of"):
-        migrate(record.engine)
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    record = Record(f"sqlite:///{tmp_path}/half.db")
-    with record.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE forecasts (taken INTEGER)"))
-    with pytest.raises(Unavailable, match="already exists"):
-        migrate(record.engine)
-    assert inspect(record.engine).get_table_names() == ["forecasts"]
-    record.close()
-
-
-def test_every_table_can_be_made_on_postgresql() -> None:
-    made: list[str] = []
-
-    def note(statement: ExecutableDDLElement, *_: object) -> None:
-        made.append(str(statement.compile(dialect=engine.dialect)))
-
-    engine = create_mock_engine("postgresql://", note)
-    METADATA.create_all(engine, checkfirst=False)
-    assert sum("CREATE TABLE" in statement for statement in made) == len(METADATA.tables)
-    assert any("at TIMESTAMP WITH TIME ZONE NOT NULL" in statement for statement in made)

@@ -28,9 +28,11 @@ def fault(url: URL, error: SQLAlchemyError) -> Unavailable | Broken:
         return _unavailable(
             f"record: {where} is not prepared ({cause}). Start the recorder, which prepares it."
         )
+    if _is_cut(error):
+        return _unavailable(_not_now(where, cause))
     if isinstance(original, psycopg.OperationalError) and original.sqlstate is None:
         return _unavailable(_unreached(where, str(original)))
-    if isinstance(original, _PASSING) or _is_cut(error):
+    if isinstance(original, _PASSING):
         return _unavailable(_not_now(where, cause))
     if isinstance(error, OperationalError | PoolTimeoutError):
         return _unavailable(
@@ -72,8 +74,9 @@ def _is_cut(error: SQLAlchemyError) -> bool:
 
 def _cause(error: SQLAlchemyError) -> str:
     original = getattr(error, "orig", None)
-    if isinstance(original, psycopg.Error) and original.diag.message_primary:
-        return _one_line(original.diag.message_primary)
+    if isinstance(original, psycopg.Error):
+        # Behind the first line the driver guesses at reasons.
+        return original.diag.message_primary or str(original).partition("\n")[0]
     return _one_line(str(original or error))
 
 
