@@ -1,6 +1,7 @@
 """The recorder: everything told is recorded once, whatever Redis forgets."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,9 +45,9 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, record_url: str) -> AsyncIterator[House]:
     async with real_redis(tmp_path) as (server, redis):
-        record = Record(f"sqlite:///{tmp_path}/record.db")
+        record = Record(record_url)
         async with record, Outbox(tmp_path / "gate.db", "/gate", redis) as outbox:
             yield House(server, redis, record, Recorder(redis, record), outbox)
 
@@ -93,6 +94,25 @@ async def test_a_restarted_recorder_hears_everything_again_and_does_nothing_twic
     await house.redis.append([event(2), event(3)])
     assert await restarted.tick(after(2).timestamp()) == 1
     assert await house.recorded() == ["/gate/1", "/gate/2", "/gate/3"]
+
+
+async def test_two_recorders_that_start_at_once_make_the_tables_once_and_record_all_once(
+    house: House, record_url: str
+) -> None:
+    await house.redis.append([event(n, source=f"/{n % 3}") for n in range(1, 601)])
+    async with Record(record_url) as other_record:
+        both = [house.recorder, Recorder(house.redis, other_record)]
+        new = await asyncio.gather(*(recording(each) for each in both))
+    assert sum(new) == 600
+    assert len(set(await house.recorded())) == 600
+    assert {mark.highest for mark in (await house.record.marks()).values()} == {598, 599, 600}
+
+
+async def recording(recorder: Recorder) -> int:
+    """Tick as the loop does: what is away is asked again."""
+    while True:
+        with contextlib.suppress(Unavailable):
+            return await recorder.tick(NOON.timestamp())
 
 
 async def test_a_workflow_that_sends_until_it_is_acknowledged_is_recorded_once(

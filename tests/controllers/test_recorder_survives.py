@@ -15,7 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controllers.recorder import Recorder
+from tests.databases import BOTH
 from tests.real_redis import RealRedis
+from tidegate.edges.migrations import EMPTY, migrate
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
@@ -149,19 +151,21 @@ class World:
 
 
 @asynccontextmanager
-async def world(server: RealRedis) -> AsyncIterator[World]:
+async def world(server: RealRedis, database: str) -> AsyncIterator[World]:
     await server.flush()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with Line(server.server.url) as redis, Record(f"sqlite:///{folder}/r.db") as record:
+        url = database or f"sqlite:///{folder}/r.db"
+        async with Line(server.server.url) as redis, Record(url) as record:
+            migrate(record.engine, EMPTY)
             outbox = Outbox(folder / "box.db", "/controller", redis)
             world = World(server, redis, folder, outbox, record, Recorder(redis, record))
             yield world
             world.outbox.close()
 
 
-async def live_through(server: RealRedis, steps: Sequence[Step]) -> None:
-    async with world(server) as it:
+async def live_through(server: RealRedis, database: str, steps: Sequence[Step]) -> None:
+    async with world(server, database) as it:
         for step in steps:
             await it.live(step)
         await it.settle()
@@ -173,14 +177,20 @@ async def live_through(server: RealRedis, steps: Sequence[Step]) -> None:
         assert it.recorder.gaps() == ()
 
 
-@pytest.fixture(scope="module")
+Running = tuple[asyncio.Runner, RealRedis, str]
+
+
+@pytest.fixture(scope="module", params=BOTH)
 def running(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[asyncio.Runner, RealRedis]]:
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    database = ""
+    if request.param == "postgresql":
+        database = request.getfixturevalue("postgres").new_database()
     with asyncio.Runner() as runner:
         server = RealRedis(tmp_path_factory.mktemp("redis"))
         runner.run(server.start())
-        yield runner, server
+        yield runner, server, database
         runner.run(server.raw.aclose())
         runner.run(server.stop())
 
@@ -190,7 +200,7 @@ def running(
 @example([Step.TELL, Step.CUT_ACKNOWLEDGEMENTS, Step.RECORD, Step.FLUSH, Step.TELL, Step.RECORD])
 @example([Step.TELL, Step.FLUSH, Step.TELL, Step.RECORD, Step.RESTART_PRODUCER, Step.TELL])
 def test_every_interleaving_ends_with_each_event_recorded_once_and_no_gap(
-    running: tuple[asyncio.Runner, RealRedis], steps: list[Step]
+    running: Running, steps: list[Step]
 ) -> None:
-    runner, server = running
-    runner.run(live_through(server, steps))
+    runner, server, database = running
+    runner.run(live_through(server, database, steps))

@@ -9,6 +9,7 @@ import pytest
 from controllers.lanes import SPARE, Came
 from controllers.waitlist import WaitlistLoop
 from tests.controllers.published import NOW, POOL, gateway, told
+from tests.databases import NewDatabase
 from tests.real_redis import RealRedis, real_redis
 from tests.tidegate.snapshots import feature, gate
 from tidegate.edges.migrations import migrate
@@ -95,11 +96,11 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, record_url: str) -> AsyncIterator[House]:
     async with (
         real_redis(tmp_path) as (server, redis),
         Outbox(tmp_path / "waitlist.outbox", "/controllers/waitlist", redis) as outbox,
-        Record(f"sqlite:///{tmp_path}/record.db") as record,
+        Record(record_url) as record,
     ):
         migrate(record.engine)
         house = House(server, redis, record, outbox, WaitlistLoop(redis, record, outbox))
@@ -227,11 +228,11 @@ async def test_when_everything_but_the_record_is_lost_numbers_go_on_above_and_ca
 
 
 async def test_without_the_record_those_who_wait_are_called_and_no_more_numbers_are_opened(
-    tmp_path: Path, house: House
+    new_database: NewDatabase, house: House
 ) -> None:
     await house.tick()
     await house.lease(100)
-    async with Record(f"sqlite:///{tmp_path}/none/record.db") as nowhere:
+    async with Record(new_database()) as nowhere:
         house.loop = WaitlistLoop(house.redis, nowhere, house.outbox)
         assert (await house.tick(10)).lanes["free"].called_below >= 18
         await house.server.raw.delete("tidegate:numbers:image/free")
@@ -278,11 +279,13 @@ async def test_numbers_that_redis_forgets_between_a_look_and_an_opening_are_not_
     assert (await house.lease(1)).start == SPARE
 
 
-async def test_a_record_that_was_replaced_repeats_no_number(house: House, tmp_path: Path) -> None:
+async def test_a_record_that_was_replaced_repeats_no_number(
+    house: House, new_database: NewDatabase
+) -> None:
     await house.tick()
     await house.lease(50)
     await house.tick()
-    async with Record(f"sqlite:///{tmp_path}/new.db") as new:
+    async with Record(new_database()) as new:
         migrate(new.engine)
         house.loop = WaitlistLoop(house.redis, new, house.outbox)
         await house.tick(2)
@@ -324,11 +327,11 @@ async def test_after_losing_everything_twice_nobody_stands_behind_numbers_that_n
 
 
 async def test_a_record_that_is_away_stops_nobody_from_being_called_in_time(
-    house: House, tmp_path: Path
+    house: House, new_database: NewDatabase
 ) -> None:
     await house.tick()
     await house.lease(100)
-    async with Record(f"sqlite:///{tmp_path}/none/record.db") as nowhere:
+    async with Record(new_database()) as nowhere:
         house.loop = WaitlistLoop(house.redis, nowhere, house.outbox)
         part = await house.tick(10)
     assert part.lanes["free"].called_below >= 18

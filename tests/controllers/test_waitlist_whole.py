@@ -37,6 +37,7 @@ class Launch:
     gateway: RunningGateway
     http: aiohttp.ClientSession
     folder: Path
+    record_url: str
     gate: Loop
 
     is_read: bool = False
@@ -79,23 +80,21 @@ class Launch:
 
 
 @asynccontextmanager
-async def gate_process(folder: Path, redis: Redis) -> AsyncIterator[Loop]:
-    record = f"sqlite:///{folder}/record.db"
-    async with running(folder, "gate", redis=redis.url, record=record) as gate:
+async def gate_process(folder: Path, redis: Redis, record_url: str) -> AsyncIterator[Loop]:
+    async with running(folder, "gate", redis=redis.url, record=record_url) as gate:
         yield gate
 
 
 @pytest.fixture
-async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
-    record = f"sqlite:///{tmp_path}/record.db"
+async def launch(tmp_path: Path, record_url: str) -> AsyncIterator[Launch]:
     async with (
         real_redis(tmp_path) as (server, redis),
-        running(tmp_path, "recorder", redis=redis.url, record=record),
-        gate_process(tmp_path, redis) as gate,
+        running(tmp_path, "recorder", redis=redis.url, record=record_url),
+        gate_process(tmp_path, redis, record_url) as gate,
         running_gateway(tmp_path, redis.url) as gateway,
         aiohttp.ClientSession() as http,
     ):
-        launch = Launch(server, redis, gateway, http, tmp_path, gate)
+        launch = Launch(server, redis, gateway, http, tmp_path, record_url, gate)
         await launch.intend()
         yield launch
 
@@ -110,7 +109,7 @@ async def test_whoever_waits_is_called_though_the_gate_process_dies_and_redis_fo
     assert numbers == sorted(set(numbers))
     await launch.gate.stops()
     await launch.server.flush()
-    async with gate_process(launch.folder, launch.redis):
+    async with gate_process(launch.folder, launch.redis, launch.record_url):
         await launch.intend()
         late = await launch.until("/v1/waitlist", "dan", 202)
         assert late["number"] > numbers[-1]
