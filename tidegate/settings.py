@@ -20,6 +20,7 @@ TASK_QUEUE: Final = "tidegate"
 """The Temporal task queue that Tidegate's workers poll."""
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
+_LOGIN: Final = re.compile(r".*@")
 
 
 class Settings(BaseModel):
@@ -30,8 +31,12 @@ class Settings(BaseModel):
     temporal: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port.")
     temporal_ui: str = Field("http://127.0.0.1:8233", description="Temporal UI, for links.")
     namespace: str = Field("default", description="Temporal namespace.")
-    redis: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, 6.2 or later.")
-    record: str = Field("sqlite:///tidegate.db", description="The record, as SQLAlchemy's URL.")
+    redis: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis or Valkey, 6.2 or later."
+    )
+    record: str = Field(
+        "sqlite:///tidegate.db", repr=False, description="The record, as SQLAlchemy's URL."
+    )
     pools: str = Field("http://127.0.0.1:7070", description="The local pools' API.")
     gateway: str = Field("http://127.0.0.1:8080", description="A gateway, for the CLI and loads.")
     console: str = Field("http://127.0.0.1:8088", description="Where the console listens.")
@@ -82,10 +87,15 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             mistakes = [
-                f'{variable(str(e["loc"][0]))}: got "{e["input"]}", {e["ctx"]["error"]}.'
+                f'{variable(str(e["loc"][0]))}: got "{_shown(e["input"])}", {e["ctx"]["error"]}.'
                 for e in error.errors()
             ]
             raise PlanError("\n".join(mistakes), code="settings", mistakes=mistakes) from error
+
+
+def _shown(value: str) -> str:
+    """Leave out what stands before an @: a user, and perhaps a password."""
+    return _LOGIN.sub("***@", value)
 
 
 def variable(name: str) -> str:

@@ -15,6 +15,7 @@ from controllers.__main__ import LOOPS
 from embedded.temporal import SEARCH_ATTRIBUTES
 from tests.gateway.asking import Asked
 from tests.house.checkout import ROOT
+from tidegate.edges.record.urls import parse
 from tidegate.settings import Settings, variable
 from tidegate.signing import load_keyring
 
@@ -29,14 +30,21 @@ SECRET: Final = {
     "keys": {"secret": {"name": "signing", "key": "all.json"}},
     "gateway": {"replicas": 5},
     "console": {"enabled": False},
-    "record": {"size": "20Gi", "storageClass": "fast"},
+    "record": {"secret": {"name": "record-login", "key": "dsn"}},
     "image": {"repository": "images.example/tidegate", "pullSecrets": [{"name": "pull"}]},
     "podAnnotations": {"team": "serving"},
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "control", "operator": "Exists"}],
     "serviceAccount": {"annotations": {"team": "serving"}},
 }
-GIVEN: Final = pytest.mark.parametrize("values", [LEAST, SECRET], ids=["least", "all"])
+SHARED: Final = {**LEAST, "record": {"url": "postgresql://gate@db/record"}}
+GIVEN: Final = pytest.mark.parametrize(
+    "values", [LEAST, SECRET, SHARED], ids=["least", "all", "shared"]
+)
+MADE_UP: Final = {
+    "TIDEGATE_REDIS": "rediss://:secret@redis:6379/0",
+    "TIDEGATE_RECORD": "postgresql://gate:secret@db/record",
+}
 
 
 def render(values: Mapping[str, Any], name: str = "launch") -> dict[str, str]:
@@ -84,7 +92,7 @@ def settings_of(values: Mapping[str, Any]) -> dict[str, str]:
         if "TIDEGATE_TEMPORAL" in each["data"]
     )
     secret = [entry["name"] for each in containers(documents) for entry in each.get("env", ())]
-    return {**config, **dict.fromkeys(secret, "rediss://:secret@redis:6379/0")}
+    return {**config, **{name: MADE_UP[name] for name in secret}}
 
 
 @GIVEN
@@ -94,14 +102,36 @@ def test_every_variable_is_a_setting_and_every_value_does(values: Mapping[str, A
     settings = Settings.from_environment(environment)
     assert settings.temporal == "temporal:7233"
     assert "TIDEGATE_REDIS" in environment
+    parse(settings.record)
 
 
-def test_a_password_is_in_a_secret_and_nowhere_else() -> None:
+def test_a_password_is_in_a_secret_and_only_with_those_who_use_it() -> None:
     documents = objects(SECRET)
-    assert all("TIDEGATE_REDIS" not in c["data"] for c in of_kind("ConfigMap", documents).values())
+    held = [each["data"] for each in of_kind("ConfigMap", documents).values()]
+    assert not any({"TIDEGATE_REDIS", "TIDEGATE_RECORD"} & set(data) for data in held)
     for each in containers(documents):
-        (entry,) = each["env"]
-        assert entry["valueFrom"]["secretKeyRef"] == {"name": "redis-login", "key": "url"}
+        named = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in each["env"]}
+        assert named.pop("TIDEGATE_REDIS") == {"name": "redis-login", "key": "url"}
+        record = {"TIDEGATE_RECORD": {"name": "record-login", "key": "dsn"}}
+        assert named == (record if each["name"] in {"recorder", "gate"} else {})
+
+
+@pytest.mark.parametrize("values", [SECRET, SHARED])
+def test_a_record_that_is_shared_needs_no_volume(values: Mapping[str, Any]) -> None:
+    documents = objects(values)
+    assert of_kind("PersistentVolumeClaim", documents) == {}
+    (recorder,) = dict(pods(documents))["launch-tidegate-recorder"]["containers"]
+    assert [mount["name"] for mount in recorder["volumeMounts"]] == ["tmp"]
+
+
+def test_a_record_of_the_recorders_own_is_on_a_volume_that_outlives_the_release() -> None:
+    documents = objects({**LEAST, "record": {"size": "20Gi", "storageClass": "fast"}})
+    (claim,) = of_kind("PersistentVolumeClaim", documents).values()
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"]["storageClassName"] == "fast"
+    (recorder,) = dict(pods(documents))["launch-tidegate-recorder"]["containers"]
+    folders = [mount["mountPath"] for mount in recorder["volumeMounts"]]
+    assert settings_of(LEAST)["TIDEGATE_RECORD"] == f"sqlite:///{folders[-1]}/record.db"
 
 
 def files_of(part: str, documents: list[Document]) -> dict[str, str]:
@@ -141,7 +171,7 @@ def test_without_keys_whoever_needs_some_can_make_its_own() -> None:
 @pytest.mark.parametrize("values", [LEAST, SECRET])
 def test_the_notes_say_what_is_lacking_while_it_is(values: Mapping[str, Any]) -> None:
     notes = render(values)["tidegate/templates/NOTES.txt"]
-    for setting in ("callers.secret.name", "keys.secret.name"):
+    for setting in ("callers.secret.name", "keys.secret.name", "record.secret.name"):
         assert (f"--set {setting}" in notes) is (values is LEAST)
 
 
@@ -282,6 +312,8 @@ def test_the_notes_register_every_search_attribute() -> None:
         ({**LEAST, "callers": {"secret": {"key": "a/b"}}}, "/callers/secret/key"),
         ({**LEAST, "gateway": {"front": {"image": "a", "proxies": ["a proxy"]}}}, "/proxies/0"),
         ({**LEAST, "record": {"size": "much"}}, "/record/size"),
+        ({**LEAST, "record": {"url": "mysql://db/record"}}, "/record/url"),
+        ({**LEAST, "record": {"url": "postgresql://a/b", "secret": {"name": "c"}}}, "/record"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(wrong: Mapping[str, Any], named: str) -> None:

@@ -19,8 +19,10 @@ from embedded.ports import LOOPBACK, free_ports
 from embedded.processes import Supervisor
 from embedded.temporal import TemporalDevServer, start_temporal
 from tests.controllers.published import publish_intent
+from tests.debian import needs_package
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
+from tests.real_postgres import real_postgres
 from tests.real_redis import real_redis
 from tests.tidegate.snapshots import feature
 from tidegate.settings import TASK_QUEUE
@@ -174,6 +176,28 @@ async def test_a_record_that_is_broken_ends_no_gate(tmp_path: Path) -> None:
 
             await until(goes_on, WITHIN_S)
             assert await loop.stops() == 0
+
+
+@needs_package("postgresql")
+async def test_a_recorder_says_once_that_its_database_is_away_and_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    with real_postgres() as server:
+        url = server.new_database()
+        server.stop()
+        record = url.replace("@", ":hunter2@")
+        async with (
+            real_redis(tmp_path) as (_, redis),
+            running(tmp_path, "recorder", redis=redis.url, record=record) as loop,
+        ):
+            await until(lambda: "loop.held" in loop.said, WITHIN_S)
+            server.start()
+            await until(lambda: "loop.recovered" in loop.said, WITHIN_S)
+            assert await loop.stops() == 0
+            held, recovered = (line for line in loop.said.splitlines() if "loop." in line)
+    assert f"record: no answer from {url.replace('@', ':***@')} (Connection refused)" in held
+    assert "loop=recorder" in recovered
+    assert "hunter2" not in loop.said
 
 
 @asynccontextmanager

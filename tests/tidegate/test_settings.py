@@ -29,7 +29,7 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "temporal_ui": "https://temporal.example",
         "namespace": "launches",
         "redis": "rediss://redis.example:6380/1",
-        "record": "postgresql+psycopg://record.example/tidegate",
+        "record": "postgresql://record.example/tidegate",
         "pools": "http://pools.example:7070",
         "gateway": "https://gateway.example",
         "console": "http://127.0.0.1:9999",
@@ -71,6 +71,16 @@ def test_every_wrong_variable_is_named_at_once_with_an_example() -> None:
     assert record == (
         'TIDEGATE_RECORD: got "tidegate.db", expected a URL. Write it like "sqlite:///tidegate.db".'
     )
+
+
+def test_no_password_is_shown() -> None:
+    (mistake,) = refused({"TIDEGATE_RECORD": "gate:hunter2@record.example/tidegate"})
+    assert mistake.startswith('TIDEGATE_RECORD: got "***@record.example/tidegate", expected a URL')
+    given = {
+        "TIDEGATE_RECORD": "postgresql://gate:hunter2@record.example/tidegate",
+        "TIDEGATE_REDIS": "redis://:hunter2@redis.example",
+    }
+    assert "hunter2" not in repr(Settings.from_environment(given))
 
 
 @pytest.mark.parametrize("wrong", [":7233", "host:", "host:port", "http://host:7233", "host:7_2"])

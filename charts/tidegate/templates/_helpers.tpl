@@ -43,18 +43,37 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* A container's image, settings and rights; given the root. */ -}}
+{{- /* Whether the record is a PostgreSQL that is there already: empty when not; given the root. */ -}}
+{{- define "tidegate.recordIsShared" -}}
+{{- if or .Values.record.url .Values.record.secret.name }}yes{{ end -}}
+{{- end -}}
+
+{{- /* A container's image, settings and rights; given a dict of root and part. Who has no business with
+       the record does not get its password. */ -}}
 {{- define "tidegate.container" -}}
+{{- with .root -}}
 image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext: {{- include "tidegate.rights" . | nindent 2 }}
 envFrom:
   - configMapRef: {name: {{ include "tidegate.name" . }}}
-{{- with .Values.redis.secret.name }}
+{{- end }}
+{{- $secrets := dict }}
+{{- with .root.Values.redis.secret }}
+{{- if .name }}{{ $_ := set $secrets "TIDEGATE_REDIS" . }}{{ end }}
+{{- end }}
+{{- if has .part (list "recorder" "gate") }}
+{{- with .root.Values.record.secret }}
+{{- if .name }}{{ $_ := set $secrets "TIDEGATE_RECORD" . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with $secrets }}
 env:
-  - name: TIDEGATE_REDIS
+{{- range $variable, $secret := . }}
+  - name: {{ $variable }}
     valueFrom:
-      secretKeyRef: {name: {{ . }}, key: {{ $.Values.redis.secret.key }}}
+      secretKeyRef: {name: {{ $secret.name }}, key: {{ $secret.key }}}
+{{- end }}
 {{- end }}
 {{- end -}}
 
