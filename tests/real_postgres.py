@@ -6,6 +6,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class RealPostgres:
 
     def __init__(self, folder: Path) -> None:
         (self._port,) = free_ports(1)
-        self._folder = folder
+        self.folder = folder
         self._bin = _newest()
         self._process: subprocess.Popen[bytes] | None = None
         self._count = itertools.count(1)
@@ -78,7 +79,7 @@ class RealPostgres:
 
     def start(self) -> None:
         options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-        log = self._folder / "log"
+        log = self.folder / "log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
@@ -120,8 +121,12 @@ class RealPostgres:
         self.run(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     def _is_ready(self) -> bool:
         try:
@@ -146,6 +151,14 @@ def real_postgres() -> Iterator[RealPostgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def hold() -> None:
+    """Run a server until this process ends; says its process and its folder."""
+    with real_postgres() as server:
+        sys.stdout.write(f"{server.pid} {server.folder}\n")
+        sys.stdout.flush()
+        signal.pause()
 
 
 def _as_nobody_special() -> list[str]:

@@ -1,8 +1,11 @@
 """The record on PostgreSQL: who is let in, who waits for whom, and what outlives a crash."""
 
 import asyncio
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +15,8 @@ from sqlalchemy import text
 
 from embedded.ports import LOOPBACK, free_ports
 from tests.debian import needs_package
-from tests.embedded.until import until
+from tests.embedded.until import is_alive, until
+from tests.house.checkout import ROOT
 from tests.real_postgres import RealPostgres, real_postgres
 from tidegate.edges.migrations import migrate
 from tidegate.edges.record import Mark, Record
@@ -52,6 +56,17 @@ def event(sequence: int, type_: str = "x.told", data: EventData | None = None) -
 def asked_inside(record: Record, *names: str, writes: bool = True) -> dict[str, str]:
     with transaction(record.engine, writes=writes) as connection:
         return {name: connection.scalars(text(f"SHOW {name}")).one() for name in names}
+
+
+async def test_the_server_of_the_tests_ends_with_them_however_they_end() -> None:
+    holding = "from tests.real_postgres import hold; hold()"
+    command = [sys.executable, "-c", holding]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid, folder = owner.stdout.readline().split()
+        owner.kill()
+    await until(lambda: not is_alive(int(pid)), 20.0)
+    shutil.rmtree(folder)
 
 
 # --- the setting ---
