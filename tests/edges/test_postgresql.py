@@ -302,9 +302,11 @@ async def test_a_server_that_crashes_and_comes_back_loses_nothing_and_is_used_ag
             assert (await record.add([event(2)], NOON)).new == 1
 
 
-async def test_tables_that_change_under_a_reader_do_not_break_it(record: Record) -> None:
+async def test_tables_that_change_under_a_reader_do_not_break_it(
+    postgres: RealPostgres, record: Record
+) -> None:
     for _ in range(10):  # by then a driver that prepares its statements has prepared this one
         await record.events()
-    with record.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE events ALTER COLUMN subject TYPE text"))
+    name = str(record.engine.url.database)
+    postgres.run("ALTER TABLE events ALTER COLUMN subject TYPE text", name)
     assert await record.events() == []
