@@ -24,7 +24,6 @@ from tidegate.manifests import Manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID
 from tidegate.messages.feature import feature_id
-from tidegate.messages.rollout import rollout_id
 
 STEP_S: Final = 29.0
 """Plans are written in whole minutes. A step that divides none of them keeps their instants
@@ -79,17 +78,18 @@ class Lockstep:
         await self._skip_to(self.now)
         await self._recorder.tick(self.now)
         await apply_file(self.plane, plan, by)
-        declared = load_manifests(plan)
-        self._ids += [feature_id(name) for name in declared.features]
-        self._ids += [budget_id(name) for name in declared.budgets]
-        self._ids += [rollout_id(name) for name in declared.rollouts]
-        await self._quiet.until(self._ids)
-        return declared
+        await self._come_to_rest()
+        return load_manifests(plan)
 
     async def act(self, deed: Awaitable[object]) -> None:
         """Let a person do something at this instant; returns when all that follows is done."""
-        await deed
-        await self._quiet.until(self._ids)
+        await self._skip_to(self.now)
+        acting = asyncio.ensure_future(deed)
+        while not acting.done():  # what is done may wait until something told is recorded
+            await self._recorder.tick(self.now)
+            await asyncio.wait({acting}, timeout=_RECORD_EVERY_S)
+        await acting
+        await self._come_to_rest()
 
     async def play_until(self, at: float) -> None:
         """Step until an instant, in seconds since the epoch, has come."""
@@ -127,6 +127,17 @@ class Lockstep:
             while await self._waiting():
                 await self._recorder.tick(self.now)
         return await self._record.events(), await self._record.gaps()
+
+    async def _come_to_rest(self) -> None:
+        """Wait for every workflow that is known by now."""
+        catalogue = await self.plane.catalogue()
+        if catalogue is not None:
+            declared = catalogue.declared
+            ids = [CATALOGUE_ID, *map(feature_id, declared.features)]
+            ids += [*map(budget_id, declared.budgets), *catalogue.holds]
+            ids += [f"{kind}/{name}" for kind, name in declared.plans()]
+            self._ids = list(dict.fromkeys([*ids, *self._ids]))
+        await self._quiet.until(self._ids)
 
     async def _waiting(self) -> int:
         """Count what loops and gateway have told and nobody has recorded yet."""

@@ -1,12 +1,13 @@
 """What must hold at a story's end, each asserted from the recorded events and nothing else."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from tidegate.events import Event
 from tidegate.manifests import Manifests
+from tidegate.plans import StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,6 @@ class Evidence:
     gaps: Sequence[str]
     """Events that are missing from the record, one line for each gap."""
     plan: Manifests
-    rollout: str
 
     def of(self, *types: str) -> Iterator[Event]:
         """Yield the events of these types, in order."""
@@ -26,6 +26,10 @@ class Evidence:
     def of_stage(self, stage: str, *types: str) -> Iterator[Event]:
         """Yield the events of these types about one stage."""
         return (event for event in self.of(*types) if event.data.get("stage") == stage)
+
+    def about(self, subject: str) -> "Evidence":
+        """Return what was told about one thing, such as `rollout/image-launch`."""
+        return replace(self, events=[e for e in self.events if e.subject == subject])
 
     def first(self, event_type: str, **data: object) -> Event | None:
         """Return the first event of a type whose data has these values."""
@@ -121,22 +125,27 @@ def no_paying_user_is_refused_by_a_gate(evidence: Evidence, _: str) -> Iterator[
 
 def stages_advance_when_the_plan_has_reached_them(evidence: Evidence, _: str) -> Iterator[str]:
     """Each stage opened after its instant, its approval, and the stage before had baked."""
-    before: str | None = None
-    for stage in evidence.plan.rollouts[evidence.rollout].stages:
-        opened = evidence.first("stage.advanced", stage=stage.name)
-        if opened is None:
-            yield f"{stage.name} never opened"
-            return
-        if stage.starts_at is not None and opened.at < stage.starts_at:
-            yield f"{stage.name} opened {_at(opened)}, before its instant {stage.starts_at:%T}"
-        needed = [("stage.due", stage.name)]
-        needed += [("stage.approved", stage.name)] if stage.approval else []
-        needed += [("stage.baked", before)] if before else []
-        for event_type, of in needed:
-            first = evidence.first(event_type, stage=of)
-            if first is None or first.at > opened.at:
-                yield f"{stage.name} opened {_at(opened)}, {event_type} of {of} came {_at(first)}"
-        before = stage.name
+    for name, rollout in evidence.plan.rollouts.items():
+        before: str | None = None
+        for stage in rollout.stages:
+            yield from _advanced_in_time(evidence.about(f"rollout/{name}"), stage, before)
+            before = stage.name
+
+
+def _advanced_in_time(evidence: Evidence, stage: StageSpec, before: str | None) -> Iterator[str]:
+    opened = evidence.first("stage.advanced", stage=stage.name)
+    if opened is None:
+        yield f"{stage.name} never opened"
+        return
+    if stage.starts_at is not None and opened.at < stage.starts_at:
+        yield f"{stage.name} opened {_at(opened)}, before its instant {stage.starts_at:%T}"
+    needed = [("stage.due", stage.name)]
+    needed += [("stage.approved", stage.name)] if stage.approval else []
+    needed += [("stage.baked", before)] if before else []
+    for event_type, of in needed:
+        first = evidence.first(event_type, stage=of)
+        if first is None or first.at > opened.at:
+            yield f"{stage.name} opened {_at(opened)}, {event_type} of {of} came {_at(first)}"
 
 
 def stages_advance_on_ready_replicas(evidence: Evidence, _: str) -> Iterator[str]:
@@ -145,26 +154,74 @@ def stages_advance_on_ready_replicas(evidence: Evidence, _: str) -> Iterator[str
     Held against two sources: what the budget knew when it let the claim be spent, and the last
     count of the capacity loop before that.
     """
-    reserved = 0
-    for stage in evidence.plan.rollouts[evidence.rollout].stages:
-        reserved += stage.reserve
-        opened = evidence.first("stage.advanced", stage=stage.name)
-        if opened is None or not stage.reserve:
-            continue
-        spent = [e for e in evidence.of("claim.spent") if _is_of(e, stage.name)]
-        if not spent or spent[0].at > opened.at:
-            yield f"{stage.name} opened without its GPUs"
-            continue
-        ready, in_use = (
-            int(str(spent[0].data["ready_gpus"])),
-            int(str(spent[0].data["in_use_gpus"])),
-        )
-        if ready < in_use + stage.reserve:
-            yield f"{stage.name}: {ready} GPUs ready, {in_use} in use, {stage.reserve} reserved"
-        counted = [e for e in evidence.of("pool.sized") if e.at <= spent[0].at]
-        if not counted or int(str(counted[-1].data["ready_gpus"])) < reserved:
-            seen = counted[-1].data["ready_gpus"] if counted else "nothing"
-            yield f"{stage.name}: {seen} GPUs counted ready, {reserved} reserved by then"
+    for name, rollout in evidence.plan.rollouts.items():
+        reserved = 0
+        for stage in rollout.stages:
+            reserved += stage.reserve
+            opened = evidence.about(f"rollout/{name}").first("stage.advanced", stage=stage.name)
+            if opened is not None and stage.reserve:
+                yield from _opened_on_ready(evidence, stage, opened, reserved)
+
+
+def _opened_on_ready(
+    evidence: Evidence, stage: StageSpec, opened: Event, reserved: int
+) -> Iterator[str]:
+    spent = [e for e in evidence.of("claim.spent") if _is_of(e, stage.name)]
+    if not spent or spent[0].at > opened.at:
+        yield f"{stage.name} opened without its GPUs"
+        return
+    ready, in_use = (int(str(spent[0].data[key])) for key in ("ready_gpus", "in_use_gpus"))
+    if ready < in_use + stage.reserve:
+        yield f"{stage.name}: {ready} GPUs ready, {in_use} in use, {stage.reserve} reserved"
+    counted = [e for e in evidence.of("pool.sized") if e.at <= spent[0].at]
+    if not counted or int(str(counted[-1].data["ready_gpus"])) < reserved:
+        seen = counted[-1].data["ready_gpus"] if counted else "nothing"
+        yield f"{stage.name}: {seen} GPUs counted ready, {reserved} reserved by then"
+
+
+def happens_in_order(evidence: Evidence, types: str) -> Iterator[str]:
+    """These events are told in this order, whatever else is told between them."""
+    told = iter(evidence.events)
+    last = "the beginning"
+    for wanted in types.split(","):
+        if not any(event.type == wanted for event in told):
+            yield f"{wanted} was not told after {last}"
+            return
+        last = wanted
+
+
+def nothing_widens_between(evidence: Evidence, bounds: str) -> Iterator[str]:
+    """No exposure grows from the first event of one type to the first of another after it."""
+    first, last = bounds.split(",")
+    begins = evidence.first(first)
+    if begins is None:
+        yield f"{first} was never told"
+        return
+    ends = next((e for e in evidence.of(last) if e.at >= begins.at), None)
+    if ends is None:
+        yield f"{last} was not told after {first}"
+        return
+    for event in evidence.of("feature.exposed"):
+        if begins.at <= event.at < ends.at and _grew(event):
+            yield f"{event.data['feature']} grew for {event.data['tier']} {_at(event)}"
+
+
+def those_inside_are_served_while_signups_are_suspended(
+    evidence: Evidence, tier: str
+) -> Iterator[str]:
+    """Requests of a tier are admitted between the suspension of sign-ups and their reopening."""
+    begins = evidence.first("feature.signups_suspended")
+    ends = evidence.first("feature.signups_reopened")
+    if begins is None or ends is None:
+        yield "sign-ups were not suspended and reopened"
+        return
+    admitted = [
+        e
+        for e in evidence.of("admission.counted")
+        if e.data["tier"] == tier and begins.at < e.at < ends.at and int(str(e.data["admitted"]))
+    ]
+    if not admitted:
+        yield f"no request of {tier} was admitted between {_at(begins)} and {_at(ends)}"
 
 
 def no_pool_books_more_gpus_than_are_installed(evidence: Evidence, _: str) -> Iterator[str]:
@@ -187,6 +244,9 @@ ALL: Final[Mapping[str, Holds]] = {
         stages_advance_when_the_plan_has_reached_them,
         stages_advance_on_ready_replicas,
         no_pool_books_more_gpus_than_are_installed,
+        happens_in_order,
+        nothing_widens_between,
+        those_inside_are_served_while_signups_are_suspended,
     )
 }
 
@@ -212,6 +272,10 @@ def _first_exposure(evidence: Evidence, tier: str) -> Event | None:
 
 def _is_of(event: Event, stage: str) -> bool:
     return str(event.data["claim"]).endswith(f"/{stage}")
+
+
+def _grew(event: Event) -> bool:
+    return float(str(event.data["after"])) > float(str(event.data["before"]))
 
 
 def _instant(text: object) -> datetime:

@@ -106,14 +106,15 @@ async def _show(
     player: Player, stack: Stack, view: View, clock: StoryClock, terms: Terms
 ) -> History:
     """Play while reading what is published, until the story is over; returns what was seen."""
-    length_s = load_scenario(terms.story).clock.length_s
+    scenario = load_scenario(terms.story)
+    length_s = scenario.clock.length_s
     crowd_until_s = _KEPT_S if terms.keep else length_s
     history = History()
     async with Redis(stack.addresses.redis) as redis:
         reader = Reader(redis, history)
         playing = asyncio.create_task(player.play(crowd_until_s=crowd_until_s))
         try:
-            while not (playing.done() and await _is_over(redis, history)):
+            while not (playing.done() and await _is_over(redis, history, scenario.ends_with)):
                 if playing.done():
                     await playing  # a command that failed ends the demo
                 now = time.time()
@@ -128,13 +129,13 @@ async def _show(
     return history
 
 
-async def _is_over(redis: Redis, history: History) -> bool:
-    """Say whether the rollout has finished and every gate is open again."""
+async def _is_over(redis: Redis, history: History, ends_with: str) -> bool:
+    """Say whether the story's last event was told and every gate is open again."""
     try:
         snapshot = await redis.snapshot()
     except Unavailable:
         snapshot = Snapshot()
-    finished = any(event.type == "rollout.finished" for event in history.events)
+    finished = any(event.type == ends_with for event in history.events)
     ceilings = [share for gate in snapshot.gates.values() for share in gate.ceilings.values()]
     return finished and bool(ceilings) and min(ceilings) >= 1.0
 
@@ -147,7 +148,7 @@ async def _examine(story: Story, stack: Stack) -> list[Finding]:
         while await record.gaps() and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
         gaps = [f"{gap.source}: {gap.missing} is missing" for gap in await record.gaps()]
-        evidence = Evidence(await record.events(), gaps, plan, story.scenario.rollout)
+        evidence = Evidence(await record.events(), gaps, plan)
     return examine(evidence, story.scenario.holds)
 
 

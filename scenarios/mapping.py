@@ -62,7 +62,7 @@ def _read_plan(scenario: ScenarioSpec, gpus: Callable[[float], int]) -> tuple[li
     whole = yaml.safe_dump_all(counted, sort_keys=False)
     told = parse_manifests(whole, where=where, before=Manifests())
     for kind, name, known in (
-        ("Rollout", scenario.rollout, told.rollouts),
+        ("Feature", scenario.feature, told.features),
         ("Pool", scenario.pool.name, told.pools),
     ):
         if name not in known:

@@ -128,7 +128,7 @@ class Player:
             gateway=self._stack.addresses.gateway,
             pools=self._stack.addresses.pools,
             pool=self._story.scenario.pool.name,
-            feature=self._feature(),
+            feature=self._story.scenario.feature,
             started_at=self._clock.started_at,
             until_s=until_s,
             tally=self._stack.folder / "tally.json",
@@ -136,7 +136,3 @@ class Player:
         path = self._stack.folder / "crowd.json"
         path.write_text(order.model_dump_json(), encoding="utf-8")
         return path
-
-    def _feature(self) -> str:
-        rollouts = parse_manifests(self._mapped_plan(), where="plan").rollouts
-        return rollouts[self._story.scenario.rollout].feature

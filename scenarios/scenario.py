@@ -152,7 +152,8 @@ class ScenarioSpec(Spec):
     title: str
     clock: Clock
     plan: str
-    rollout: Name
+    feature: Name = Field(description="What those who ask want to use.")
+    ends_with: str = Field(description="The event after which nothing is left to tell.")
     demand: DemandSpec
     pool: LocalPoolTerms
     supply: SupplySpec

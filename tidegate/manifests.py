@@ -65,6 +65,11 @@ class Manifests(BaseModel):
     features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
 
+    def plans(self) -> Iterator[tuple[str, str]]:
+        """Yield the kind, as in its workflow id, and the name of each plan."""
+        for name in self.rollouts:
+            yield "rollout", name
+
     def over(self, before: "Manifests") -> "Manifests":
         """Return these on top of what was declared before."""
         merged = {

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from rehearsal.lockstep import STEP_S
 from scenarios.assertions import Evidence, examine
-from tests.rehearsal.launch_day import ARRIVE_AT_S, ROLLOUT, Rehearsed, rehearse
+from tests.rehearsal.launch_day import ARRIVE_AT_S, Rehearsed, rehearse
 from tests.rehearsal.skipped_time import servers
 
 pytestmark = pytest.mark.scenario
@@ -44,7 +44,7 @@ def test_what_must_hold_on_a_launch_day_holds(
     day: Rehearsed, holds: str | Mapping[str, str | list[str]]
 ) -> None:
     gaps = [str(gap) for gap in day.gaps]
-    (finding,) = examine(Evidence(day.events, gaps, day.plan, ROLLOUT), [holds])
+    (finding,) = examine(Evidence(day.events, gaps, day.plan), [holds])
     assert finding.held, finding.seen
 
 

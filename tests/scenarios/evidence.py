@@ -42,7 +42,8 @@ class Told:
         self._numbers: Counter[str] = Counter()
 
     def tell(self, at_min: float, event_type: str, **data: str | float | bool | None) -> None:
-        source = f"/{event_type.partition('.')[0]}"
+        kind = event_type.partition(".")[0]
+        source = f"/{kind}"
         self._numbers[source] += 1
         self.events.append(
             Event(
@@ -50,7 +51,7 @@ class Told:
                 sequence=self._numbers[source],
                 type=event_type,
                 at=START + timedelta(minutes=at_min),
-                subject="",
+                subject={"stage": "rollout/launch"}.get(kind, ""),
                 data=data,
             )
         )
@@ -77,6 +78,9 @@ def true_evidence() -> Evidence:
     told.tell(3, "feature.exposed", tier="pro", before=0.0, after=1.0)
     told.tell(3, "stage.advanced", stage="pro")
     told.tell(4, "admission.counted", tier="pro", admitted=90, refused_by_gate=0)
+    told.tell(4.5, "feature.signups_suspended", feature="image")
+    told.tell(6, "admission.counted", tier="pro", admitted=80, refused_by_gate=0)
+    told.tell(7, "feature.signups_reopened", feature="image")
     told.sized(5, ready=4, booked=4, installed=4)
     told.tell(8, "stage.baked", stage="pro")
     told.tell(8, "stage.due", stage="free")
@@ -93,4 +97,4 @@ def true_evidence() -> Evidence:
     told.tell(22, "stage.advanced", stage="free")
     told.tell(24, "admission.counted", tier="free", admitted=50, refused_by_gate=9)
     told.tell(27, "stage.baked", stage="free")
-    return Evidence(told.events, [], parse_manifests(PLAN, where="plan"), "launch")
+    return Evidence(told.events, [], parse_manifests(PLAN, where="plan"))

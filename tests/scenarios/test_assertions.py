@@ -16,6 +16,9 @@ ABOUT: Final[dict[str, str | list[str]]] = {
     "stage-waits-for-gpus": "free",
     "stage-is-told-a-range-or-unknown": "free",
     "opens-fully": ["pro", "free"],
+    "happens-in-order": ["stage.approved", "stage.advanced", "supply.arrived", "stage.baked"],
+    "nothing-widens-between": ["stage.baked", "supply.arrived"],
+    "those-inside-are-served-while-signups-are-suspended": "pro",
 }
 
 Break = Callable[[Event], Event | None]
@@ -52,6 +55,24 @@ def _later(event: Event, minutes: float) -> Event:
 
 
 BREAKS: Final[Sequence[tuple[str, str, Callable[[Event], bool], Break]]] = [
+    (
+        "happens-in-order",
+        "supply.arrived was not told after stage.advanced",
+        _of("supply.arrived"),
+        lambda _: None,
+    ),
+    (
+        "nothing-widens-between",
+        "image grew for free",
+        _of("feature.exposed", tier="free"),
+        lambda e: _with(_later(e, -10), feature="image"),
+    ),
+    (
+        "those-inside-are-served-while-signups-are-suspended",
+        "no request of pro was admitted between",
+        _of("admission.counted", tier="pro", admitted=80),
+        lambda e: _with(e, admitted=0),
+    ),
     (
         "paying-tiers-open-before",
         "free opened before pro",

@@ -175,10 +175,10 @@ def test_a_plan_that_is_none_or_names_what_it_lacks_is_told(
 
 def test_a_plan_that_lacks_what_the_scenario_plays_is_told() -> None:
     pool = LAUNCH_DAY.pool.model_copy(update={"name": "chat"})
-    scenario = LAUNCH_DAY.model_copy(update={"pool": pool, "rollout": "chat-launch"})
+    scenario = LAUNCH_DAY.model_copy(update={"pool": pool, "feature": "chat"})
     assert mistakes(scenario) == [
         f"{LAUNCH_DAY.plan}: got no {kind}, which the scenario plays. Add it."
-        for kind in ('Rollout "chat-launch"', 'Pool "chat"')
+        for kind in ('Feature "chat"', 'Pool "chat"')
     ]
 
 

@@ -32,7 +32,8 @@ from tidegate.rules.verdict import Verdict
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Key, Keyring
 
-KEYS: Final = Keyring((Key("test", b"k" * 32),))
+SECRET: Final = b"k" * 32
+KEYS: Final = Keyring((Key("test", SECRET),))
 _TEST_SERVER: Final = Path(sys.executable).with_name("temporal-test-server")
 
 Hook = Callable[[], Awaitable[None]]
