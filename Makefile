@@ -83,6 +83,10 @@ scenarios: $(READY) ## The stories, from beginning to end
 histories: $(READY) ## Record the workflow histories anew, after a change meant to break replay
 	@$(PYTHON) -m tests.workflows.record_histories
 
+.PHONY: chaos
+chaos: $(READY) ## Play every story while worker and server are killed 20 times in turn
+	@KILLS=20 $(PYTHON) -m pytest tests/scenarios/test_stories.py -k killed -v $(ARGS)
+
 .PHONY: deflake
 deflake: $(READY) ## Repeat unit and integration RUNS times (10), until one fails
 	@for run in $$(seq 1 $(RUNS)); do \

@@ -12,7 +12,10 @@ EVERY_S: Final = 600.0
 class AdmissionTeller:
     """Tells whole requests, one event for each pool and tier; what is left over counts later."""
 
-    def __init__(self, gateway: SimulatedGateway, outbox: Outbox) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, outbox: Outbox, *, every_s: float = EVERY_S
+    ) -> None:
+        self._every_s = every_s
         self._gateway = gateway
         self._outbox = outbox
         self._told: dict[tuple[str, str], Counted] = {}
@@ -24,7 +27,7 @@ class AdmissionTeller:
         `now` is in seconds since the epoch.
         """
         at = datetime.fromtimestamp(now, UTC)
-        if at_once or now - self._told_at >= EVERY_S:
+        if at_once or now - self._told_at >= self._every_s:
             self._told_at = now
             for key, counted in sorted(self._gateway.counted.items()):
                 await self._tell(key, counted.whole(), at)

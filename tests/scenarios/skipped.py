@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +25,15 @@ from tests.workflows.world import SECRET
 from tidegate.cli.main import app
 from tidegate.edges.temporal import ControlPlane
 from tidegate.manifests import Manifests, parse_manifests
+from tidegate.messages.budget import budget_id
+from tidegate.messages.feature import feature_id
+from tidegate.rules.ledger import ClaimKind
 from tidegate.settings import variable
 
 _STEPS_AT_MOST: Final = 700
-_ASK_A_GATEWAY: Final = frozenset({"why"})
+_REFUSED: Final = 3
+_NOBODY_ANSWERED: Final = 4
+ASK_A_GATEWAY: Final = frozenset({"why"})
 """A gateway lives in real time, and is not there."""
 
 
@@ -39,63 +44,129 @@ class Played:
     evidence: Evidence
     said: Sequence[str]
     scenario: ScenarioSpec
+    state: Mapping[str, object]
+    """What is left in the entities."""
 
     def findings(self) -> list[Finding]:
         return examine(self.evidence, self.scenario.holds)
 
 
-async def play_skipped(name: str, folder: Path) -> Played:
-    """Live through a story at its own speed; raises AssertionError where a command fails."""
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A story made ready to begin at an instant of ours: its plan, its world, its clock."""
+
+    scenario: ScenarioSpec
+    started_at: float
+    declared: Manifests
+    plan: str
+    world: World
+
+    def instant(self, at: datetime) -> float:
+        """Return when an instant of the story comes, in seconds since the epoch."""
+        return self.started_at + self.scenario.clock.real_s(at)
+
+    @property
+    def ends_at(self) -> float:
+        return self.started_at + self.scenario.clock.length_s
+
+
+def stage(name: str, started_at: float, *, speed: float = 1.0) -> Staged:
+    """Map a story onto an instant and a speed; pools and those who ask are simulated."""
     written = load_scenario(name)
-    scenario = written.model_copy(update={"clock": written.clock.model_copy(update={"speed": 1.0})})
+    clock = written.clock.model_copy(update={"speed": speed})
+    scenario = written.model_copy(update={"clock": clock})
     demand = play_demand(scenario, None).demand
     gpus = forecast_gpus(scenario, demand.forecast_rps)
+    plan = map_plan(scenario, gpus, datetime.fromtimestamp(started_at, UTC))
+    declared = parse_manifests(plan, where="plan", before=Manifests())
+    gpu_type = declared.pools[scenario.pool.name].gpu_type
+    installed = {gpu_type: gpus(scenario.supply.installed)}
+    world = World(
+        pools=SimulatedPools(declared.pools, installed, seed=7, now=started_at),
+        gateway=SimulatedGateway("story", {scenario.feature: demand}, started_at=started_at),
+        deliveries=tuple(
+            Delivery(started_at + clock.real_s(a.at), gpu_type, gpus(a.gpus))
+            for a in scenario.supply.arrivals
+        ),
+    )
+    return Staged(scenario, started_at, declared, plan, world)
+
+
+async def play_skipped(name: str, folder: Path) -> Played:
+    """Live through a story at its own speed; raises AssertionError where a command fails."""
     async with servers(folder) as given:
         now = (await given.time.get_current_time()).timestamp() // 1.0 + 1.0
-        plan = map_plan(scenario, gpus, datetime.fromtimestamp(now, UTC))
-        (folder / "plan.yaml").write_text(plan, encoding="utf-8")
-        declared = parse_manifests(plan, where="plan", before=Manifests())
-        gpu_type = declared.pools[scenario.pool.name].gpu_type
-        world = World(
-            pools=SimulatedPools(
-                declared.pools, {gpu_type: gpus(scenario.supply.installed)}, seed=7, now=now
-            ),
-            gateway=SimulatedGateway("story", {scenario.feature: demand}, started_at=now),
-            deliveries=tuple(
-                Delivery(now + scenario.clock.real_s(a.at), gpu_type, gpus(a.gpus))
-                for a in scenario.supply.arrivals
-            ),
-        )
-        step_s = max(STEP_S, scenario.clock.length_s / _STEPS_AT_MOST)
-        said: list[str] = []
-        async with Lockstep(given, world, folder, now=now, step_s=step_s) as lockstep:
-            shell = _Shell(given.plane, folder)
-            for command in scenario.commands:
-                await lockstep.play_until(now + scenario.clock.real_s(command.at))
-                if command.run.split()[0] not in _ASK_A_GATEWAY:
+        staged = stage(name, now)
+        shell = Shell(given.plane, folder, staged.plan)
+        step_s = max(STEP_S, staged.scenario.clock.length_s / _STEPS_AT_MOST)
+        async with Lockstep(given, staged.world, folder, now=now, step_s=step_s) as lockstep:
+            for command in staged.scenario.commands:
+                await lockstep.play_until(staged.instant(command.at))
+                if command.run.split()[0] not in ASK_A_GATEWAY:
                     await lockstep.act(shell.type(command.run))
-                    said += shell.said
-            await lockstep.play_until(now + scenario.clock.length_s)
+            await lockstep.play_until(staged.ends_at)
             events, gaps = await lockstep.finish()
-    return Played(Evidence(events, [str(gap) for gap in gaps], declared), said, scenario)
+            state = await state_of(given.plane)
+        evidence = Evidence(events, [str(gap) for gap in gaps], staged.declared)
+    return Played(evidence, shell.said, staged.scenario, state)
 
 
-class _Shell:
+async def state_of(plane: ControlPlane) -> dict[str, object]:
+    """Return what is left of a story in the entities, without instants: the same in every run."""
+    catalogue = await plane.catalogue()
+    assert catalogue is not None
+    state: dict[str, object] = {}
+    for name in catalogue.declared.features:
+        feature = await plane.feature(name)
+        assert feature is not None
+        state[feature_id(name)] = (
+            feature.exposure,
+            [str(opening) for opening in feature.openings],
+            sorted(hold.role for hold in feature.holds.values()),
+            feature.signups,
+            sorted(entry.what for entry in feature.history),
+        )
+    for name in catalogue.declared.budgets:
+        budget = await plane.budget(name)
+        assert budget is not None
+        claims = budget.ledger.claims.values()
+        held = [c for c in claims if c.kind not in {ClaimKind.IN_USE, ClaimKind.SICK}]
+        state[budget_id(name)] = sorted(
+            (c.id.rpartition("/")[2], c.kind, c.state, c.gpus) for c in held
+        )
+    return state
+
+
+class Shell:
     """Types commands as a person would who has the worker's keys."""
 
-    def __init__(self, plane: ControlPlane, folder: Path) -> None:
-        keys = {"keys": [{"kid": "test", "secret": base64.b64encode(SECRET).decode()}]}
-        (folder / "keys.json").write_text(json.dumps(keys))
+    def __init__(self, plane: ControlPlane, folder: Path, plan: str) -> None:
+        self.write_keys(folder)
         self._plan = folder / "plan.yaml"
+        self._plan.write_text(plan, encoding="utf-8")
         self._environment = {
             variable("temporal"): plane.client.service_client.config.target_host,
             variable("state"): str(folder),
         }
         self.said: list[str] = []
 
+    @staticmethod
+    def write_keys(folder: Path) -> None:
+        """Have whoever keeps its state in this folder sign with the tests' keys."""
+        keys = {"keys": [{"kid": "test", "secret": base64.b64encode(SECRET).decode()}]}
+        (folder / "keys.json").write_text(json.dumps(keys))
+
     async def type(self, command: str) -> None:
+        """Type a command, again while nobody answers; raises AssertionError where it fails."""
         words = [str(self._plan) if word == "PLAN" else word for word in shlex.split(command)]
-        # In a thread, as a command runs a loop of its own.
-        done = await asyncio.to_thread(CliRunner().invoke, app, words, env=self._environment)
-        self.said = [f"$ {command}", *done.output.splitlines()]
-        assert done.exit_code == 0, "\n".join(self.said)
+        is_again = False
+        while True:
+            # In a thread, as a command runs a loop of its own.
+            done = await asyncio.to_thread(CliRunner().invoke, app, words, env=self._environment)
+            self.said += [f"$ {command}", *done.output.splitlines()]
+            if done.exit_code != _NOBODY_ANSWERED:
+                break
+            is_again = True
+        # What was taken before its answer was lost is refused when it is asked for again.
+        may_be_refused = is_again and done.exit_code == _REFUSED
+        assert done.exit_code == 0 or may_be_refused, "\n".join(self.said[-8:])

@@ -1,26 +1,77 @@
-"""Every story, played in skipped time on real servers, holds what it promises."""
+"""Every story holds what it promises in skipped time, and ends the same whatever is killed."""
 
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from scenarios.scenario import FOLDER
-from tests.scenarios.skipped import play_skipped
+from tests.scenarios.disturbed import Kills, play_disturbed
+from tests.scenarios.skipped import Played, play_skipped
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(400),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
 STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
+KILLS: Final = int(os.environ.get("KILLS", "3"))
+"""How often a story is disturbed; `make chaos` does it 20 times."""
+_AS_OFTEN_AS_IT_LIKES: Final = (
+    "admission.",
+    "gate.",
+    "pool.",
+    "supply.",
+    "stage.waiting",
+    "stage.forecast",
+    "feature.waiting",
+)
+"""What is told depends on when pools and queues are looked at."""
+
+Undisturbed = Callable[[str], Awaitable[Played]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Play a story in skipped time, once."""
+    played: dict[str, Played] = {}
+
+    async def play(name: str) -> Played:
+        if name not in played:
+            played[name] = await play_skipped(name, tmp_path_factory.mktemp(name))
+        return played[name]
+
+    return play
 
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_story_in_skipped_time_holds_all_that_it_promises(
-    name: str, tmp_path: Path
+    name: str, undisturbed: Undisturbed
 ) -> None:
-    played = await play_skipped(name, tmp_path)
+    played = await undisturbed(name)
     broken = [f"{f.name}: {f.seen}" for f in played.findings() if not f.held]
     assert broken == [], "\n".join([*broken, *played.said])
+
+
+@pytest.mark.parametrize("name", STORIES)
+async def test_killed_while_it_plays_a_story_ends_the_same_and_does_nothing_twice(
+    name: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    expected = await undisturbed(name)
+    played = await play_disturbed(name, tmp_path, Kills(KILLS, seed=len(name)))
+    assert played.state == expected.state
+    assert _transitions(played) == _transitions(expected)
+    assert played.evidence.gaps == []
+
+
+def _transitions(played: Played) -> Counter[tuple[object, ...]]:
+    """Count what was told of each thing, apart from what pools and queues decide."""
+    return Counter(
+        (e.type, e.subject, e.data.get("stage"), e.data.get("tier"), e.data.get("after"))
+        for e in played.evidence.events
+        if not e.type.startswith(_AS_OFTEN_AS_IT_LIKES)
+    )
