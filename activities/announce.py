@@ -9,20 +9,29 @@ from temporalio import activity
 from tidegate.edges.redis import Redis
 from tidegate.errors import Unavailable
 from tidegate.events import Event
+from tidegate.messages.common import News
 
-_LOOKS: Final = 30
+_LOOKS: Final = 24
 _LOOK_EVERY_S: Final = 0.05
+LINGER_S: Final = 0.5
 
 
 class Announce:
     """The durable workflow is the outbox: the act is done once the record has acknowledged."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, linger_s: float = LINGER_S) -> None:
+        """After news of a burst it lingers, so that one act carries all that is told meanwhile."""
         self._redis = redis
+        self._linger_s = linger_s
 
     @activity.defn(name="announce")
-    async def announce(self, events: Sequence[Event]) -> None:
+    async def announce(self, news: News) -> None:
         """Append events and wait for their acknowledgement; raises Unavailable to be retried."""
+        await self._tell(news.events)
+        if news.is_burst:
+            await asyncio.sleep(self._linger_s)
+
+    async def _tell(self, events: Sequence[Event]) -> None:
         last = events[-1]
         if await self._is_recorded(last):
             return

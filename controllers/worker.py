@@ -4,10 +4,11 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from temporalio.worker import Worker
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.announce import Announce
+from activities.announce import LINGER_S, Announce
 from activities.expose import AskFeature
 from activities.holding import Holding
 from activities.measure import Measure
@@ -26,6 +27,9 @@ from workflows.rollout import Rollout
 
 WORKFLOWS: Final = (Budget, Catalogue, Feature, Hold, Rollout)
 
+CACHED_WORKFLOWS: Final = 500
+"""How many workflows a worker holds ready; others are played again when they are asked."""
+
 _STICKY: Final = timedelta(seconds=1)
 """What a killed worker had in its cache is given to another after this."""
 
@@ -39,8 +43,20 @@ def proofs_by(keys: Keyring | None) -> ProofsOfUpdates:
     return ProofsOfUpdates(lambda token, asked: find_flaw(keys, token, asked, time.time()))
 
 
-def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
+def replayer() -> Replayer:
+    """Build what plays histories again on the workflows as they are."""
+    return Replayer(
+        workflows=list(WORKFLOWS),
+        data_converter=pydantic_data_converter,
+        workflow_runner=_SANDBOX,
+        interceptors=[proofs_by(None)],  # a replay asks no validator
+    )
+
+
+def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
+
+    Workflows that tell much in a short time tell it all at once, every `linger_s` seconds.
 
     Updates are believed that are signed with the keys that it has itself.
     """
@@ -50,7 +66,7 @@ def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=list(WORKFLOWS),
         activities=[
-            Announce(redis).announce,
+            Announce(redis, linger_s=linger_s).announce,
             AskFeature(plane).ask_feature,
             holding.find_features,
             holding.note_hold,
@@ -61,6 +77,7 @@ def make_worker(plane: ControlPlane, redis: Redis) -> Worker:
         ],
         workflow_runner=_SANDBOX,
         interceptors=[proofs_by(plane.keys)],
+        max_cached_workflows=CACHED_WORKFLOWS,
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=timedelta(seconds=2),
     )

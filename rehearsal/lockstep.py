@@ -67,7 +67,7 @@ class Lockstep:
         self._quiet = Quiet(self.plane, lambda: self._recorder.tick(self.now))
 
     async def __aenter__(self) -> Self:
-        await self._running.enter_async_context(make_worker(self.plane, self._redis))
+        await self._running.enter_async_context(make_worker(self.plane, self._redis, linger_s=0.0))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,7 +17,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
-    from workflows.visibility import show
 
 
 @workflow.defn(name="Budget")
@@ -237,7 +236,7 @@ class Budget:
         """Show the ledger in the Temporal UI."""
         book = self.state.ledger
         waiting = rules.waiting(book)
-        show(
+        self.outbox.visible.show(
             kind="budget",
             state="short" if waiting else "enough",
             waiting_for="GPUs" if waiting else "nothing",

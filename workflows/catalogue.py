@@ -8,7 +8,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
-    from workflows.visibility import show
 
 
 @workflow.defn(name="Catalogue")
@@ -74,7 +73,7 @@ class Catalogue:
 
     def describe(self) -> None:
         """Tell the Temporal UI what there is."""
-        show(kind="catalogue", state=f"version {self.state.version}")
+        self.outbox.visible.show(kind="catalogue", state=f"version {self.state.version}")
         declared = self.state.declared
         workflow.set_current_details(
             "\n".join(

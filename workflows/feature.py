@@ -28,7 +28,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
-    from workflows.visibility import show
 
 
 @workflow.defn(name="Feature")
@@ -256,7 +255,9 @@ class Feature:
             state, waiting_for = "held", f"release by {', '.join(roles)}"
         elif is_suspended:
             state, waiting_for = "signups-suspended", "reopening of sign-ups"
-        show(kind="feature", state=state, feature=self.state.name, waiting_for=waiting_for)
+        self.outbox.visible.show(
+            kind="feature", state=state, feature=self.state.name, waiting_for=waiting_for
+        )
         lines = [f"**{t}** {format_share(share)}" for t, share in self.state.exposure.items()]
         lines += [str(opening) for opening in self.state.openings]
         history = [f"- {h.at:%F %H:%M:%S} {h.what}: {h.reason}" for h in self.state.history[-10:]]

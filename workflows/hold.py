@@ -14,7 +14,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.acts import act
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
-    from workflows.visibility import show
 
 _LOOK_AGAIN: Final = timedelta(hours=1)
 """What is declared meanwhile asks for the hold itself; this is for what comes under it unasked."""
@@ -170,7 +169,9 @@ class Hold:
         state, order = self.state, self.state.order
         is_over = self._is_released()
         waiting_for = "nothing" if is_over else f"release by {state.role}"
-        show(kind="hold", state="released" if is_over else "held", waiting_for=waiting_for)
+        self.outbox.visible.show(
+            kind="hold", state="released" if is_over else "held", waiting_for=waiting_for
+        )
         since = f" since {state.since:%F %H:%M}" if state.since else ""
         lines = [
             f"**{state.role}** holds **{state.scope}**{since}: {order.reason if order else ''}",

@@ -1,15 +1,18 @@
 """A workflow's events: numbered in its state, delivered in order, kept until recorded."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from tidegate.events import Event
-    from tidegate.messages.common import OutboxState
+    from tidegate.messages.common import News, OutboxState
     from workflows.acts import act
+    from workflows.visibility import Visible
 
 _BATCH: Final = 100
+_BURST: Final = timedelta(seconds=1)
 
 
 class Outbox:
@@ -18,6 +21,8 @@ class Outbox:
     def __init__(self, state: OutboxState) -> None:
         info = workflow.info()
         self._state = state
+        self._told_at = datetime.fromtimestamp(0.0, UTC)
+        self.visible = Visible()
         # The first run's id keeps two lives of the same workflow id apart for ever.
         self._source = f"/{info.workflow_id}/{info.first_execution_run_id[:8]}"
 
@@ -38,11 +43,20 @@ class Outbox:
     async def deliver(self) -> None:
         """Deliver for ever; cancel it to stop, what was not acknowledged stays in the state."""
         while True:
-            await workflow.wait_condition(lambda: bool(self._state.waiting))
+            await workflow.wait_condition(self._has_news)
+            self.visible.write()
+            if not self._state.waiting:
+                continue
             batch = self._state.waiting[:_BATCH]
-            await act("announce", batch, summary=f"tell {len(batch)}: {batch[-1].type}")
+            is_burst = workflow.now() - self._told_at < _BURST
+            news = News(events=tuple(batch), is_burst=is_burst)
+            await act("announce", news, summary=f"tell {len(batch)}: {batch[-1].type}")
+            self._told_at = workflow.now()
             del self._state.waiting[: len(batch)]
 
+    def _has_news(self) -> bool:
+        return bool(self._state.waiting) or self.visible.is_behind
+
     async def delivered(self) -> None:
-        """Wait until everything told has been recorded."""
-        await workflow.wait_condition(lambda: not self._state.waiting)
+        """Wait until everything told has been recorded, and everything shown is to be seen."""
+        await workflow.wait_condition(lambda: not self._has_news())

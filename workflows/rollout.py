@@ -316,7 +316,7 @@ class Rollout(Steered):
 
     def describe(self) -> None:
         """Show in the Temporal UI where the rollout stands and who can act."""
-        show_rollout(self.order, self.state)
+        show_rollout(self.outbox.visible, self.order, self.state)
 
     # What people and the budget may say, beside what steers every plan.
 

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.plans import StageSpec
     from tidegate.quantities import counted, format_share
     from tidegate.rules.ledger import ClaimState
-    from workflows.visibility import show
+    from workflows.visibility import Visible
 
 
 def what_is_awaited(claim: ClaimStatus) -> str:
@@ -34,13 +34,14 @@ def what_it_waits_for(state: SteeredState) -> Waits:
     return Waits.PAUSE if state.paused is not None else state.waits
 
 
-def show_rollout(order: RolloutOrder, state: RolloutState) -> None:
+def show_rollout(visible: Visible, order: RolloutOrder, state: RolloutState) -> None:
     """Update search attributes and the current details."""
     waits = what_it_waits_for(state)
-    show(
+    visible.show(
         kind="rollout",
         state=str(state.phase),
         feature=order.spec.feature,
+        tier=next((", ".join(s.tiers) for s in order.spec.stages if s.name == state.stage), ""),
         waiting_for=str(waits),
         owner=order.spec.owner,
     )

@@ -14,18 +14,19 @@ from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.redis import Redis
 from tidegate.errors import Unavailable
 from tidegate.events import Event
+from tidegate.messages.common import News
 
 pytestmark = pytest.mark.integration
 
 SOURCE = "/rollout/launch/1a2b3c4d"
 
 
-def _events(*sequences: int) -> list[Event]:
+def _events(*sequences: int) -> tuple[Event, ...]:
     at = datetime(2026, 3, 4, tzinfo=UTC)
-    return [
+    return tuple(
         Event(source=SOURCE, sequence=n, type="stage.due", at=at, subject="rollout/launch")
         for n in sequences
-    ]
+    )
 
 
 @pytest_asyncio.fixture
@@ -38,7 +39,7 @@ async def test_it_is_done_once_the_record_has_acknowledged_the_last(
     servers: tuple[RealRedis, Redis],
 ) -> None:
     server, redis = servers
-    announcing = asyncio.create_task(Announce(redis).announce(_events(1, 2, 3)))
+    announcing = asyncio.create_task(Announce(redis).announce(News(events=_events(1, 2, 3))))
 
     async def has_arrived() -> bool:
         return await server.length() == 3
@@ -58,7 +59,7 @@ async def test_what_is_recorded_already_is_not_sent_again(
 ) -> None:
     server, redis = servers
     await redis.acknowledge({SOURCE: 3})
-    await Announce(redis).announce(_events(2, 3))
+    await Announce(redis).announce(News(events=_events(2, 3)))
     assert await server.length() == 0
 
 
@@ -68,7 +69,7 @@ async def test_without_a_recorder_it_is_to_be_tried_again_before_its_time_is_up(
     _, redis = servers
     began_at = asyncio.get_running_loop().time()
     with pytest.raises(Unavailable, match="3 is not recorded yet; is the recorder running") as lost:
-        await Announce(redis).announce(_events(3))
+        await Announce(redis).announce(News(events=_events(3)))
     assert lost.value.code == "not-recorded"
     assert asyncio.get_running_loop().time() - began_at < 2.0
 
@@ -77,5 +78,19 @@ async def test_without_redis_it_is_to_be_tried_again(servers: tuple[RealRedis, R
     server, redis = servers
     await server.stop()
     with pytest.raises(Unavailable) as lost:
-        await Announce(redis).announce(_events(1))
+        await Announce(redis).announce(News(events=_events(1)))
     assert lost.value.code == "redis-unavailable"
+
+
+async def test_after_a_burst_it_lingers_with_the_events_on_the_stream_already(
+    servers: tuple[RealRedis, Redis],
+) -> None:
+    _, redis = servers
+    await redis.acknowledge({SOURCE: 1})
+    news = News(events=_events(1), is_burst=True)
+    lingering = asyncio.create_task(Announce(redis, linger_s=60.0).announce(news))
+    done, _ = await asyncio.wait({lingering}, timeout=0.3)
+    assert done == set()
+    lingering.cancel()
+    await Announce(redis, linger_s=60.0).announce(News(events=_events(1)))
+    await Announce(redis, linger_s=0.0).announce(news)

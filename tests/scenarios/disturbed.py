@@ -35,8 +35,10 @@ from tidegate.messages.catalogue import CATALOGUE_ID
 from tidegate.messages.feature import feature_id
 from tidegate.settings import variable
 
-PLAYS_S: Final = 25.0
+_PLAYS_S: Final = 25.0
 """How long a story takes; what its pools do takes as long as it does."""
+_A_KILL_TAKES_S: Final = 8.0
+"""From one to the next, with what it takes to recover."""
 _STEP_S: Final = 0.5
 _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
@@ -62,10 +64,10 @@ class _Stage:
 
 
 async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
-    """Play a story in about `PLAYS_S`, kill while it plays, and wait until it has come to rest."""
+    """Play a story fast, kill while it plays, and wait until it has come to rest."""
     async with _standing(folder) as real:
-        now = time.time()
-        speed = stage(name, now).scenario.clock.length_s / PLAYS_S
+        now, plays_s = time.time(), max(_PLAYS_S, _A_KILL_TAKES_S * kills.number)
+        speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged.plan)
         looping = asyncio.create_task(_run_loops(real, staged, folder))

@@ -14,7 +14,7 @@ from tests.scenarios.skipped import Played, play_skipped
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(500),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from controllers.worker import _SANDBOX, WORKFLOWS
+from controllers.worker import replayer
 from tests.house.checkout import ROOT
 from tests.workflows.record_histories import FOLDER, STORIES
 from tidegate.messages.rollout import RolloutOrder, RolloutState
@@ -26,12 +26,7 @@ def read_history(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_a_committed_history_replays(path: Path) -> None:
-    replayer = Replayer(
-        workflows=list(WORKFLOWS),
-        data_converter=pydantic_data_converter,
-        workflow_runner=_SANDBOX,
-    )
-    await replayer.replay_workflow(read_history(path))
+    await replayer().replay_workflow(read_history(path))
 
 
 def test_every_story_has_its_histories() -> None:

@@ -3,6 +3,7 @@
 import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
+from tests.embedded.until import until
 from tests.workflows.story import Given, Story, Then
 from tidegate.errors import Refused
 from tidegate.messages.feature import HoldOrder, SignupsOrder, SignupsVerb, feature_id
@@ -21,10 +22,15 @@ def _reopen(*cohorts: str, share: float | None = None, reason: str = "it calms")
     )
 
 
-async def _shown(story: Story) -> tuple[object, object]:
+async def _is_shown(story: Story, state: str, waiting_for: str) -> None:
+    """Wait until this is to be seen in the list, which follows what is told."""
     handle = story.client.get_workflow_handle(feature_id(story.feature))
-    shown = (await handle.describe()).typed_search_attributes
-    return shown.get(STATE), shown.get(WAITING_FOR)
+
+    async def holds() -> bool:
+        shown = (await handle.describe()).typed_search_attributes
+        return (shown.get(STATE), shown.get(WAITING_FOR)) == (state, waiting_for)
+
+    await until(holds)
 
 
 async def _details(story: Story) -> list[str]:
@@ -121,15 +127,15 @@ async def test_ops_see_suspended_sign_ups_in_the_list_and_a_hold_before_them(
 ) -> None:
     await given.feature()
     await story.plane.set_signups(story.feature, SUSPEND)
-    assert await _shown(story) == ("signups-suspended", "reopening of sign-ups")
+    await _is_shown(story, *("signups-suspended", "reopening of sign-ups"))
     await story.plane.set_signups(story.feature, _reopen("beta"))
-    assert await _shown(story) == ("signups-suspended", "reopening of sign-ups")
+    await _is_shown(story, *("signups-suspended", "reopening of sign-ups"))
     hold = HoldOrder(by="lee", role="legal", reason="a review")
     await story.plane.ask_feature(story.feature, "hold", hold)
-    assert await _shown(story) == ("held", "release by legal")
+    await _is_shown(story, *("held", "release by legal"))
     await story.plane.ask_feature(story.feature, "release", HoldOrder(by="lee", role="legal"))
     await story.plane.set_signups(story.feature, _reopen())
-    assert await _shown(story) == ("live", "nothing")
+    await _is_shown(story, *("live", "nothing"))
 
 
 async def test_the_temporal_ui_says_who_may_come_in_all_the_same(

@@ -27,6 +27,7 @@ from controllers.worker import _SANDBOX, WORKFLOWS, proofs_by
 from embedded.temporal import SEARCH_ATTRIBUTES
 from tidegate.edges.temporal import ControlPlane
 from tidegate.events import Event
+from tidegate.messages.common import News
 from tidegate.messages.rollout import Measurement
 from tidegate.rules.verdict import Verdict
 from tidegate.settings import TASK_QUEUE
@@ -56,7 +57,8 @@ class World:
     """Awaited when the activity has acted and has not yet answered."""
 
     @activity.defn(name="announce")
-    async def announce(self, events: Sequence[Event]) -> None:
+    async def announce(self, news: News) -> None:
+        events = news.events
         self.announced.append(events)
         if self.is_deaf:
             raise ConnectionError("nobody acknowledges")

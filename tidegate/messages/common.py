@@ -24,6 +24,14 @@ class OutboxState(State):
     waiting: list[Event] = Field(default_factory=list)
 
 
+class News(Message):
+    """Events to be told, in their order."""
+
+    events: tuple[Event, ...]
+    is_burst: bool = False
+    """Whether others were told a moment ago, so that more may follow."""
+
+
 class Act(Message):
     """Who asks, and why."""
 
