@@ -1,4 +1,4 @@
-"""Reserve, spend and release: what a plan asks of a budget."""
+"""Reserve, spend, release and expect: what a plan asks of a budget."""
 
 from temporalio import activity
 
@@ -6,6 +6,7 @@ from activities.refusing import refusals_are_final
 from tidegate.edges.temporal import ControlPlane
 from tidegate.messages.budget import ClaimStatus
 from tidegate.messages.rollout import BudgetAct
+from tidegate.messages.supply import ExpectedAct
 
 
 class Reserve:
@@ -29,6 +30,15 @@ class Reserve:
             return await self._plane.ask_budget(
                 asked.gpu_type, "spend", asked.claim_id, ClaimStatus
             )
+
+    @activity.defn(name="expect")
+    async def expect(self, asked: ExpectedAct) -> None:
+        """Have the budget count on GPUs that are on their way, or no more."""
+        with refusals_are_final():
+            if asked.expected is not None:
+                await self._plane.expect(asked.gpu_type, asked.expected)
+            else:
+                await self._plane.ask_budget(asked.gpu_type, "expect_no_more", asked.name, None)
 
     @activity.defn(name="release")
     async def release(self, asked: BudgetAct) -> None:

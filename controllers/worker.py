@@ -24,8 +24,9 @@ from workflows.feature import Feature
 from workflows.hold import Hold
 from workflows.proofs import ProofsOfUpdates
 from workflows.rollout import Rollout
+from workflows.supply import Supply
 
-WORKFLOWS: Final = (Budget, Catalogue, Feature, Hold, Rollout)
+WORKFLOWS: Final = (Budget, Catalogue, Feature, Hold, Rollout, Supply)
 
 CACHED_WORKFLOWS: Final = 500
 """How many workflows a worker holds ready; others are played again when they are asked."""
@@ -73,6 +74,7 @@ def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S
             reserve.reserve,
             reserve.spend,
             reserve.release,
+            reserve.expect,
             measure.measure,
         ],
         workflow_runner=_SANDBOX,

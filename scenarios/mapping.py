@@ -13,7 +13,7 @@ from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.mistakes import shown
 from tidegate.rules.sizing import gpus_for
 
-_MAPPED = {"Rollout": "rollouts", "Budget": "budgets"}
+_MAPPED = {"Rollout": "rollouts", "Supply": "supplies"}
 """Plans live on the story's clock; pools are real machines and keep their own times."""
 
 

@@ -1,7 +1,7 @@
 """What people write down once: tiers, models, pools, budgets and features."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -130,38 +130,8 @@ class PoolSpec(Spec):
         return max_replicas
 
 
-class Arrival(Spec):
-    """GPUs that are expected: as likely as not by `at`, nine times in ten by `latest`."""
-
-    name: Name
-    gpus: int = Field(ge=1)
-    at: Instant
-    latest: Instant
-
-    @field_validator("latest")
-    @classmethod
-    def _in_order(cls, latest: datetime, info: ValidationInfo) -> datetime:
-        at = info.data.get("at")
-        if at is not None and latest < at:
-            raise ValueError(
-                f'expected no earlier than "at", which is {at.isoformat()}. Swap the two'
-            )
-        return latest
-
-
 class BudgetSpec(Spec):
-    """The GPUs of one type; what is installed is measured, what arrives is written here."""
-
-    arrivals: tuple[Arrival, ...] = ()
-
-    @field_validator("arrivals")
-    @classmethod
-    def _each_has_its_name(cls, arrivals: tuple[Arrival, ...]) -> tuple[Arrival, ...]:
-        names = [arrival.name for arrival in arrivals]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f'expected a name for each, "{name}" comes twice. Rename one')
-        return arrivals
+    """The GPUs of one type; what is installed is measured, and what arrives is a Supply."""
 
 
 class WaitlistSpec(Spec):

@@ -10,7 +10,7 @@ from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, Tie
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
 from tidegate.mistakes import describe, nearest, shown
-from tidegate.plans import RolloutSpec, StageSpec, stage_mistakes
+from tidegate.plans import RolloutSpec, StageSpec, SupplySpec, stage_mistakes
 from tidegate.quantities import AS_WRITTEN
 from tidegate.references import (
     Written,
@@ -63,10 +63,13 @@ class Manifests(BaseModel):
     budgets: Mapping[str, BudgetSpec] = Field(default_factory=dict)
     pools: Mapping[str, PoolSpec] = Field(default_factory=dict)
     features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
+    supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
 
     def plans(self) -> Iterator[tuple[str, str]]:
         """Yield the kind, as in its workflow id, and the name of each plan."""
+        for name in self.supplies:
+            yield "supply", name
         for name in self.rollouts:
             yield "rollout", name
 
@@ -85,6 +88,7 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
     "Budget": ("budgets", BudgetSpec),
     "Pool": ("pools", PoolSpec),
     "Feature": ("features", FeatureSpec),
+    "Supply": ("supplies", SupplySpec),
     "Rollout": ("rollouts", RolloutSpec),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tidegate.audience import Segment
 from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
@@ -36,6 +36,26 @@ class StageSpec(Spec):
     def segment(self) -> Segment:
         """The part of its tiers that it opens for."""
         return self.only or Segment()
+
+
+class SupplySpec(Spec):
+    """GPUs that are expected: as likely as not by `at`, nine times in ten by `latest`."""
+
+    gpu_type: Name = Field(description="The Budget that they come to.")
+    owner: str = Field(min_length=1, description="Whom to ask about them.")
+    gpus: int = Field(ge=1, description="How many come.")
+    at: Instant = Field(description="As likely as not they are there by then.")
+    latest: Instant = Field(description="Nine times in ten they are there by then.")
+
+    @field_validator("latest")
+    @classmethod
+    def _in_order(cls, latest: datetime, info: ValidationInfo) -> datetime:
+        at = info.data.get("at")
+        if at is not None and latest < at:
+            raise ValueError(
+                f'expected no earlier than "at", which is {at.isoformat()}. Swap the two'
+            )
+        return latest
 
 
 class RolloutSpec(Spec):

@@ -13,6 +13,7 @@ _REFERENCES: Final = (
     ("Model", "retirement.successor", "Model"),
     ("Pool", "model", "Model"),
     ("Pool", "gpuType", "Budget"),
+    ("Supply", "gpuType", "Budget"),
     ("Feature", "pool", "Pool"),
     ("Feature", "requires.[]", "Feature"),
     ("Feature", "quotas.{}", "Tier"),

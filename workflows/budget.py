@@ -1,6 +1,7 @@
 """The budget entity: the only holder of claims on the GPUs of one type."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -9,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from tidegate.catalogue import BudgetSpec
     from tidegate.messages.budget import BudgetState, ClaimStatus, Observation, Reservation
+    from tidegate.messages.supply import Expected
     from tidegate.quantities import counted
     from tidegate.rules import ledger as rules
     from tidegate.rules.forecast import forecast_backing
@@ -29,22 +31,46 @@ class Budget:
         self.outbox = Outbox(state.outbox)
         self.subject = f"budget/{state.gpu_type}"
         self.told: dict[str, ClaimStatus] = {}
+        self.came: dict[str, int] = {}
 
     @workflow.run
     async def run(self, _: BudgetState) -> None:
         """Live for ever."""
-        self.describe()
+        self.replan_arrivals()
         await live(self.outbox, work=self.keep_owners_informed)
         workflow.continue_as_new(self.state)
 
     @workflow.update
     def declare(self, spec: BudgetSpec) -> None:
-        """Take the dated plan of arrivals; what has come already is taken off it."""
+        """Take the budget's settings."""
         self.state.spec = spec
-        self.replan_arrivals()
+        self.describe()
 
     @declare.validator
     def _may_declare(self, spec: BudgetSpec) -> None:
+        """Whoever signs for it may."""
+
+    @workflow.update
+    def expect(self, expected: Expected) -> None:
+        """Count on GPUs that are on their way; told again, their dates or number have moved."""
+        self.state.expected[expected.name] = expected
+        self.replan_arrivals()
+
+    @expect.validator
+    def _may_expect(self, expected: Expected) -> None:
+        """Whoever signs for it may."""
+
+    @workflow.update
+    def expect_no_more(self, name: str) -> None:
+        """Count on them no more: they have all come, or will not."""
+        gone = self.state.expected.pop(name, None)
+        come = self.state.come.pop(name, 0)
+        if gone is not None:
+            self.state.arrived_gpus -= come
+            self.replan_arrivals()
+
+    @expect_no_more.validator
+    def _may_expect_no_more(self, name: str) -> None:
         """Whoever signs for it may."""
 
     @workflow.update
@@ -136,7 +162,10 @@ class Budget:
     async def keep_owners_informed(self) -> None:
         """Signal each owner whose claim stands otherwise than it was last told."""
         while True:
-            await workflow.wait_condition(lambda: self.untold() != {})
+            await workflow.wait_condition(lambda: self.untold() != {} or self.untold_supply() != "")
+            if name := self.untold_supply():
+                await self.tell_supply(name)
+                continue
             # One at a time: while it is told, others may change, or be released.
             claim_id, status = next(iter(self.untold().items()))
             self.told[claim_id] = status
@@ -145,6 +174,19 @@ class Budget:
                 await owner.signal("claim_changed", status)
             except ApplicationError:
                 self.state.owners.pop(claim_id, None)  # the owner is gone, its claim stays
+
+    def untold_supply(self) -> str:
+        """Return a supply whose owner has not heard how many came; empty where all have."""
+        expected = self.state.expected
+        behind = (n for n in expected if self.came.get(n, 0) != self.state.come.get(n, 0))
+        return next(behind, "")
+
+    async def tell_supply(self, name: str) -> None:
+        """Signal the owner of a supply how many GPUs came for it."""
+        come = self.state.come[name] = self.came[name]
+        owner = workflow.get_external_workflow_handle(self.state.expected[name].owner)
+        with suppress(ApplicationError):  # the owner is gone, its GPUs are here
+            await owner.signal("came", come)
 
     def untold(self) -> Mapping[str, ClaimStatus]:
         """Return the claims whose owner has not heard how they stand now."""
@@ -182,18 +224,19 @@ class Budget:
         """Rebuild the arriving claims from the plan, less what has come."""
         come = max(0, self.state.arrived_gpus)
         expected: list[Claim] = []
-        for arrival in sorted(self.state.spec.arrivals, key=lambda a: a.at):
-            taken = min(come, arrival.gpus)
+        for name, arrival in sorted(self.state.expected.items(), key=lambda a: a[1].spec.at):
+            taken = min(come, arrival.spec.gpus)
             come -= taken
-            if taken < arrival.gpus:
+            self.came[name] = taken
+            if taken < arrival.spec.gpus:
                 expected.append(
                     Claim(
-                        id=f"arriving/{arrival.name}",
+                        id=f"arriving/{name}",
                         kind=ClaimKind.ARRIVING,
-                        gpus=arrival.gpus - taken,
+                        gpus=arrival.spec.gpus - taken,
                         made_at=workflow.now(),
-                        expected_at=arrival.at,
-                        expected_by=arrival.latest,
+                        expected_at=arrival.spec.at,
+                        expected_by=arrival.spec.latest,
                     )
                 )
         old = [claim.id for claim in self.state.ledger.of(ClaimKind.ARRIVING)]

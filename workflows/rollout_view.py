@@ -5,10 +5,11 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import ClaimStatus
     from tidegate.messages.rollout import RolloutOrder, RolloutState
-    from tidegate.messages.steered import SteeredState, Waits
+    from tidegate.messages.steered import Waits
     from tidegate.plans import StageSpec
     from tidegate.quantities import counted, format_share
     from tidegate.rules.ledger import ClaimState
+    from workflows.steered import what_it_waits_for
     from workflows.visibility import Visible
 
 
@@ -23,15 +24,6 @@ def what_is_awaited(claim: ClaimStatus) -> str:
             f"those inside need {claim.in_use_gpus}"
         )
     return f"{gpus} ready on top of the {claim.in_use_gpus} in use; {claim.ready_gpus} are ready"
-
-
-def what_it_waits_for(state: SteeredState) -> Waits:
-    """Say what a plan waits for: what has stopped it comes before what it waits for itself."""
-    if state.hold is not None:
-        return Waits.HOLD
-    if state.freezes:
-        return Waits.FREEZE
-    return Waits.PAUSE if state.paused is not None else state.waits
 
 
 def show_rollout(visible: Visible, order: RolloutOrder, state: RolloutState) -> None:

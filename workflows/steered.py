@@ -220,3 +220,12 @@ class Steered(ABC):
     def _tell(self, event_type: str, order: Act, **data: str) -> None:
         self.outbox.tell(event_type, subject=self.subject, by=order.by, reason=order.reason, **data)
         self.describe()
+
+
+def what_it_waits_for(state: SteeredState) -> Waits:
+    """Say what a plan waits for: what has stopped it comes before what it waits for itself."""
+    if state.hold is not None:
+        return Waits.HOLD
+    if state.freezes:
+        return Waits.FREEZE
+    return Waits.PAUSE if state.paused is not None else state.waits

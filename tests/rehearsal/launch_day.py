@@ -57,10 +57,19 @@ spec: {{engine: vllm}}
 apiVersion: tidegate.dev/v1
 kind: Budget
 metadata: {{name: h100}}
+spec: {{}}
+---
+apiVersion: tidegate.dev/v1
+kind: Supply
+metadata: {{name: order-17}}
 spec:
-  arrivals:
-    - {{name: order-17, gpus: {arriving}, at: "{order_17}", latest: "{order_17_latest}"}}
-    - {{name: order-18, gpus: {arriving}, at: "{order_18}", latest: "{order_18_latest}"}}
+  {{gpuType: h100, owner: ada, gpus: {arriving}, at: "{order_17}", latest: "{order_17_latest}"}}
+---
+apiVersion: tidegate.dev/v1
+kind: Supply
+metadata: {{name: order-18}}
+spec:
+  {{gpuType: h100, owner: ada, gpus: {arriving}, at: "{order_18}", latest: "{order_18_latest}"}}
 ---
 apiVersion: tidegate.dev/v1
 kind: Pool

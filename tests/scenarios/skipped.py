@@ -27,9 +27,13 @@ from tidegate.edges.temporal import ControlPlane
 from tidegate.manifests import Manifests, parse_manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.feature import feature_id
+from tidegate.messages.rollout import RolloutOrder
+from tidegate.messages.steered import PlanOrder
+from tidegate.messages.supply import SupplyOrder
 from tidegate.rules.ledger import ClaimKind
 from tidegate.settings import variable
 
+_ORDERS: Final[Mapping[str, type[PlanOrder]]] = {"rollout": RolloutOrder, "supply": SupplyOrder}
 _STEPS_AT_MOST: Final = 700
 _REFUSED: Final = 3
 _NOBODY_ANSWERED: Final = 4
@@ -126,6 +130,10 @@ async def state_of(plane: ControlPlane) -> dict[str, object]:
             feature.signups,
             sorted(entry.what for entry in feature.history),
         )
+    for kind, name in catalogue.declared.plans():
+        plan = await plane.plan(f"{kind}/{name}", _ORDERS[kind])
+        assert plan is not None
+        state[plan.plan_id] = plan.state.has_finished
     for name in catalogue.declared.budgets:
         budget = await plane.budget(name)
         assert budget is not None

@@ -76,8 +76,8 @@ def test_instants_and_durations_map_to_ours_and_back_exactly(
         at = clock.story_at((instant - started_at).total_seconds())
         return (at + timedelta(milliseconds=500)).replace(microsecond=0)
 
-    arrivals = zip(ours.budgets["local"].arrivals, story.budgets["local"].arrivals, strict=True)
-    for real, meant in arrivals:
+    for name, meant in story.supplies.items():
+        real = ours.supplies[name]
         assert (back(real.at), back(real.latest)) == (meant.at, meant.latest)
     ours_stages, stages = (
         ours.rollouts["image-launch"].stages,
@@ -116,7 +116,7 @@ def test_shares_of_the_forecast_become_the_gpus_that_serve_them() -> None:
     ours = mapped()
     need = [gpus_for(FORECAST_RPS * share, 8.0, 0.6) for share in (0.1, 0.5, 0.1, 0.3)]
     assert [stage.reserve for stage in ours.rollouts["image-launch"].stages] == need
-    assert [a.gpus for a in ours.budgets["local"].arrivals] == [gpus_for(21.6, 8.0, 0.6)] * 2
+    assert [a.gpus for a in ours.supplies.values()] == [gpus_for(21.6, 8.0, 0.6)] * 2
 
 
 @settings(max_examples=30)
@@ -136,11 +136,11 @@ def test_a_share_that_is_none_is_told_with_its_place(
     wrong = wrong.replace("reserve: {forecast: 30%}", "reserve: {forecast: 0.3}")
     assert mistakes(written(wrong)) == [
         (
-            'plan.yaml[9]: spec.stages[1].reserve.forecast: got "half", '
+            'plan.yaml[11]: spec.stages[1].reserve.forecast: got "half", '
             'expected a share of the forecast. Write it like "150%".'
         ),
         (
-            "plan.yaml[9]: spec.stages[3].reserve.forecast: got 0.3, "
+            "plan.yaml[11]: spec.stages[3].reserve.forecast: got 0.3, "
             'expected a share of the forecast. Write it like "150%".'
         ),
     ]
@@ -151,7 +151,7 @@ def test_every_mistake_in_a_plan_is_told_with_its_place_before_anything_is_playe
 ) -> None:
     wrong = PLAN.replace("bake: 36m", "bake: soon").replace("rank: 3, gated", "rank: 0, gated")
     first, second = mistakes(written(wrong))
-    title = 'plan.yaml[9]: Rollout "image-launch"'
+    title = 'plan.yaml[11]: Rollout "image-launch"'
     assert first.startswith(f'{title}: spec.stages[1].bake: got "soon", expected a duration.')
     assert "rank" in second
 
@@ -159,7 +159,7 @@ def test_every_mistake_in_a_plan_is_told_with_its_place_before_anything_is_playe
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (PLAN + "---\nspec: [", "plan.yaml: line 96: got what is no YAML"),
+        (PLAN + "---\nspec: [", "plan.yaml: line 107: got what is no YAML"),
         ("", "plan.yaml: got no manifest"),
         (
             PLAN.replace("model: image-2", "model: image-3"),

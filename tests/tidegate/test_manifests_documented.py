@@ -12,8 +12,6 @@ from pydantic.fields import FieldInfo
 
 from tidegate.audience import AttributeTest, AudienceSpec, LayerSlice, Segment, VersionRange
 from tidegate.catalogue import (
-    Arrival,
-    BudgetSpec,
     ColdStart,
     FeatureSpec,
     ModelSpec,
@@ -27,7 +25,7 @@ from tidegate.documents import read_documents
 from tidegate.edges.files import load_manifests
 from tidegate.errors import PlanError
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec
+from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -39,8 +37,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "## Model": ModelSpec,
     "`spec.retirement`:": RetirementSpec,
     "Each of `spec.retirement.brownouts`:": Window,
-    "## Budget": BudgetSpec,
-    "Each of `spec.arrivals`:": Arrival,
+    "## Supply": SupplySpec,
     "## Pool": PoolSpec,
     "`spec.coldStart`:": ColdStart,
     "## Feature": FeatureSpec,

@@ -14,8 +14,12 @@ from typing import Any, Final
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
+from tidegate.catalogue import FeatureSpec
+from tidegate.cli.applying import apply_supply
 from tidegate.messages.budget import budget_id
-from tidegate.messages.feature import feature_id
+from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
+from tidegate.messages.feature import HoldOrder, feature_id
+from tidegate.messages.hold import hold_id
 from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
@@ -91,6 +95,40 @@ async def has_its_sign_ups_suspended(given: Given, when: When, then: Then) -> No
     await then.told("feature.signups_reopened")
 
 
+async def waits_for_a_supply_that_is_late(given: Given, when: When, then: Then) -> None:
+    """GPUs on order come late and in parts, and the stage that waits opens on them."""
+    story = given.story
+    await given.rollout([Stage("pro", reserve=8)])
+    await when.seen(installed=4, ready=4)
+    spec = given.arrival(8, "1d", "2d").spec
+    name = f"order-{story.number}"
+    await apply_supply(story.plane, name, spec)
+    story.others["supply"] = f"supply/{name}"
+    await when.passes("3d")
+    await when.seen(installed=9, ready=9)
+    await when.seen(installed=12, ready=12)
+    await then.exposure_is("pro", "100%")
+    await when.passes("1h")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
+async def is_held_with_all_of_its_kind(given: Given, when: When, then: Then) -> None:
+    """A role holds the feature, mends its reason, and releases it; the catalogue knows of it."""
+    story = given.story
+    await given.feature()
+    features = {story.feature: FeatureSpec(pool=story.pool)}
+    await story.plane.declare(Declaration(by="ann", features=features))
+    await given.rollout(["pro"])
+    scope, role = f"feature/{story.feature}", f"legal-{story.number}"
+    for reason in ("a letter", "a court order"):
+        await story.plane.place_hold(scope, HoldOrder(by="lee", role=role, reason=reason))
+    await story.plane.steer(hold_id(role, scope), "release", HoldOrder(by="lee", role=role))
+    story.others["hold"] = hold_id(role, scope)
+    story.others["catalogue"] = CATALOGUE_ID
+    await when.passes("1h")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -99,6 +137,8 @@ STORIES: Final[Mapping[str, Play]] = {
         is_promoted_after_an_inconclusive_check,
         is_aborted_while_open,
         has_its_sign_ups_suspended,
+        waits_for_a_supply_that_is_late,
+        is_held_with_all_of_its_kind,
     )
 }
 
@@ -114,6 +154,7 @@ async def record(folder: Path) -> list[Path]:
                 "rollout": rollout_id(story.rollout),
                 "feature": feature_id(story.feature),
                 "budget": budget_id(story.gpu_type),
+                **story.others,
             }
             for kind, workflow_id in ids.items():
                 history = await env.client.get_workflow_handle(workflow_id).fetch_history()

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.embedded.until import until
 from tests.workflows.world import KEYS, World
 from tidegate.audience import Segment
-from tidegate.catalogue import Arrival, BudgetSpec, FeatureSpec
+from tidegate.catalogue import BudgetSpec, FeatureSpec
 from tidegate.cli.holding import release_hold
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
@@ -32,7 +32,8 @@ from tidegate.messages.feature import (
 )
 from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, RolloutState, rollout_id
 from tidegate.messages.steered import FreezeOrder, Waits
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec
+from tidegate.messages.supply import Expected
+from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import parse_duration, parse_share
 from tidegate.rules.verdict import Verdict
 
@@ -90,6 +91,8 @@ class Story:
     began_at: datetime
     number: int = field(default_factory=lambda: next(_numbers))
     rollouts: list[str] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
+    """Other workflows of the story, by kind."""
 
     @property
     def plane(self) -> ControlPlane:
@@ -188,11 +191,13 @@ class Given:
             self.story.feature, FeatureSpec(pool=self.story.pool)
         )
 
-    async def budget(self, *arrivals: Arrival) -> None:
-        spec = BudgetSpec(arrivals=arrivals)
-        await self.story.plane.declare_budget(self.story.gpu_type, spec)
+    async def budget(self, *arrivals: Expected) -> None:
+        story = self.story
+        await story.plane.declare_budget(story.gpu_type, BudgetSpec())
+        for arrival in arrivals:
+            await story.plane.expect(story.gpu_type, arrival)
 
-    async def rollout(self, stages: Sequence[Stage | str], *arrivals: Arrival) -> None:
+    async def rollout(self, stages: Sequence[Stage | str], *arrivals: Expected) -> None:
         """Declare the feature and the budget, and start a rollout of these stages."""
         story = self.story
         await self.feature()
@@ -201,14 +206,16 @@ class Given:
         named = [Stage(stage) if isinstance(stage, str) else stage for stage in stages]
         assert await story.plane.start_plan(story.order(story.rollout, named), "a story")
 
-    def arrival(self, gpus: int, at: str, latest: str, name: str = "order") -> Arrival:
+    def arrival(self, gpus: int, at: str, latest: str, name: str = "order") -> Expected:
         began_at = self.story.began_at
-        return Arrival(
-            name=name,
+        spec = SupplySpec(
+            gpu_type=self.story.gpu_type,
+            owner="procurement",
             gpus=gpus,
             at=began_at + parse_duration(at),
             latest=began_at + parse_duration(latest),
         )
+        return Expected(name=name, owner=f"supply/{name}", spec=spec)
 
     def verdicts(self, *verdicts: Verdict) -> None:
         """Say what the next measurements say."""

@@ -90,7 +90,7 @@ async def test_a_budget_keeps_its_ledger_its_owners_and_its_plan(
         for state in (before, after)
     )
     assert next(claims) == next(claims)
-    assert (after.arrived_gpus, after.owners, after.spec) == (2, before.owners, before.spec)
+    assert (after.arrived_gpus, after.owners, after.expected) == (2, before.owners, before.expected)
     assert (after.ledger.installed, after.ledger.ready) == (10, {story.pool: 4})
     await then.told("claim.made")
     await when.seen(installed=40, ready=40)

@@ -114,7 +114,8 @@ async def test_dated_arrivals_give_a_range_and_the_cold_start_is_added(
     await forecast_is("15d", "40d")
     await when.seen(installed=7, ready=7)  # and one of the eight: the seven others are enough
     await forecast_is("15d", "40d")
-    await given.budget()
+    for name in ("few", "order"):
+        await story.plane.ask_budget(story.gpu_type, "expect_no_more", name, None)
     forecast = await then.told("stage.forecast", times=len(story.events("stage.forecast")))
     await until(lambda: story.events("stage.forecast")[-1].data["p50"] is None)
     assert forecast.data["p50"] is not None

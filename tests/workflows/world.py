@@ -113,6 +113,7 @@ def make_worker(client: Client, world: World) -> Worker:
             reserve.reserve,
             reserve.spend,
             reserve.release,
+            reserve.expect,
         ],
         workflow_runner=_SANDBOX,
         interceptors=[_Hand(world), proofs_by(KEYS)],

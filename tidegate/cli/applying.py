@@ -8,7 +8,8 @@ from tidegate.edges.temporal import ControlPlane
 from tidegate.manifests import Manifests
 from tidegate.messages.catalogue import Declaration
 from tidegate.messages.rollout import RolloutOrder
-from tidegate.plans import RolloutSpec
+from tidegate.messages.supply import SupplyOrder
+from tidegate.plans import RolloutSpec, SupplySpec
 
 
 async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
@@ -33,11 +34,26 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     for hold in catalogue.holds if catalogue is not None else ():
         await plane.look_again(hold)  # before a rollout may expose what it is about
     lines = list(_applied(declared, version))
+    for name, supply in declared.supplies.items():
+        lines.append(await apply_supply(plane, name, supply))
     for order in orders:
         started = await plane.start_plan(order, f"Rollout of {order.spec.feature}")
         done = "started" if started else "is there already, unchanged"
         lines.append(f"rollout/{order.name} {done}")
     return lines
+
+
+async def apply_supply(plane: ControlPlane, name: str, spec: SupplySpec) -> str:
+    """Start a supply, or move the dates of one that is on its way."""
+    order = SupplyOrder(name=name, spec=spec)
+    known = await plane.plan(order.plan_id, SupplyOrder)
+    if known is not None and await plane.running_plans(name) == [order.plan_id]:
+        if known.spec == spec:
+            return f"{order.plan_id} is there already, unchanged"
+        await plane.steer(order.plan_id, "move", spec)
+        return f"{order.plan_id} moved"
+    started = await plane.start_plan(order, f"{spec.gpus} GPUs of type {spec.gpu_type}")
+    return f"{order.plan_id} {'started' if started else 'is there already, unchanged'}"
 
 
 def order_for(name: str, rollout: RolloutSpec, declared: Manifests) -> RolloutOrder:

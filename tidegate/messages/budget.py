@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tidegate.catalogue import BudgetSpec
 from tidegate.messages.common import Message, OutboxState, State
+from tidegate.messages.supply import Expected
 from tidegate.rules.ledger import ClaimState, Ledger
 from tidegate.snapshot import DateRange
 
@@ -58,6 +59,10 @@ class BudgetState(State):
 
     gpu_type: str
     spec: BudgetSpec = Field(default_factory=BudgetSpec)
+    expected: dict[str, Expected] = Field(default_factory=dict)
+    """What is on its way, by the name of its supply."""
+    come: dict[str, int] = Field(default_factory=dict)
+    """GPUs that came for each of them, as its owner was told."""
     ledger: Ledger = Field(default_factory=Ledger)
     owners: dict[str, str] = Field(default_factory=dict)
     """Workflow to signal, by claim id."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.common import Message, OutboxState, State
-from tidegate.plans import RolloutSpec
+from tidegate.plans import RolloutSpec, SupplySpec
 
 CATALOGUE_ID = "catalogue"
 
@@ -38,4 +38,5 @@ class Declaration(Message):
     budgets: Mapping[str, BudgetSpec] = Field(default_factory=dict)
     pools: Mapping[str, PoolSpec] = Field(default_factory=dict)
     features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
+    supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)

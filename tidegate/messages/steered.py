@@ -10,7 +10,7 @@ from tidegate.messages.common import Act, Message, OutboxState, State
 from tidegate.messages.feature import Hold
 from tidegate.spec import Spec
 
-PLAN_KINDS: Final = ("rollout",)
+PLAN_KINDS: Final = ("rollout", "supply")
 """A plan's workflow id is its kind and its name, as rollout/image-launch."""
 
 
@@ -26,6 +26,7 @@ class Waits(StrEnum):
     PAUSE = "pause"
     HOLD = "hold"
     FREEZE = "freeze"
+    ARRIVAL = "arrival"
 
 
 class FreezeOrder(Act):

@@ -26,9 +26,11 @@ from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
 from tidegate.messages.hold import HoldState, hold_id
 from tidegate.messages.steered import PLAN_KINDS, PlanOrder
+from tidegate.messages.supply import Expected
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
 from tidegate.snapshot import Signups
+from tidegate.spec import Spec
 
 _DEADLINE: Final = timedelta(seconds=5)
 _TASK_WITHIN: Final = timedelta(seconds=2)
@@ -93,7 +95,7 @@ class ControlPlane:
         await self._update_with_start("declare", spec, start, None)
 
     async def declare_budget(self, gpu_type: str, spec: object) -> None:
-        """Give a budget its plan of arrivals."""
+        """Give a budget its settings."""
         start = partial(_start, "Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
         await self._update_with_start("declare", spec, start, None)
 
@@ -152,7 +154,7 @@ class ControlPlane:
                 return None
             raise _unavailable(error) from error
 
-    async def steer(self, plan: str, verb: str, order: Act) -> None:
+    async def steer(self, plan: str, verb: str, order: Act | Spec) -> None:
         """Have a plan, by its workflow id, do what people may tell it, such as pause or approve."""
         await self._update(plan, verb, order, None)
 
@@ -174,6 +176,11 @@ class ControlPlane:
     async def set_signups(self, name: str, order: SignupsOrder) -> Signups:
         """Suspend or reopen a feature's sign-ups; returns how they stand then."""
         return cast("Signups", await self._update(feature_id(name), "set_signups", order, Signups))
+
+    async def expect(self, gpu_type: str, expected: Expected) -> None:
+        """Have a budget count on GPUs that are on their way, and start it where it is not there."""
+        start = partial(_start, "Budget", BudgetState(gpu_type=gpu_type), budget_id(gpu_type))
+        await self._update_with_start("expect", expected, start, None)
 
     async def ask_budget(
         self, gpu_type: str, verb: str, message: object, answer: type[T] | None
