@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tidegate.audience import Segment
+from tidegate.freezes import FreezeSpec, leaves_no_time
 from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
 from tidegate.spec import Name, Spec
 
@@ -63,7 +64,17 @@ class RolloutSpec(Spec):
 
     feature: Name
     owner: str = Field(min_length=1)
+    freezes: tuple[FreezeSpec, ...] = Field(
+        default=(), description="When no stage opens, however ready it is."
+    )
     stages: tuple[StageSpec, ...] = Field(min_length=1)
+
+    @field_validator("freezes")
+    @classmethod
+    def _leave_time(cls, freezes: tuple[FreezeSpec, ...]) -> tuple[FreezeSpec, ...]:
+        if leaves_no_time(freezes):
+            raise ValueError("expected a day of the week to be left. Drop a day")
+        return freezes
 
     @model_validator(mode="after")
     def _stages_make_sense(self) -> Self:

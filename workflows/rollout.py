@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.steered import Waits
     from tidegate.plans import StageSpec
     from tidegate.quantities import counted
+    from tidegate.rules.freezing import frozen_until
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
@@ -127,7 +128,7 @@ class Rollout(Steered):
         reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
         order = self.exposure(stage, stage.tiers, stage.exposure, reason)
         while progress.exposed_at is None:
-            has_waited = self.is_stopped or looks > 0
+            has_waited = self.is_stopped or looks > 0 or await self.waited_for_the_calendar(stage)
             await self.until(lambda: True, Waits.NOTHING)
             if has_waited and not await self.is_still_covered(stage):
                 looks += 1
@@ -146,6 +147,16 @@ class Rollout(Steered):
             progress.shift_when_exposed = self.state.shift
             self.events.advanced(stage, self.state.claim, reason)
             self.describe()
+
+    async def waited_for_the_calendar(self, stage: StageSpec) -> bool:
+        """Wait for the end of a freeze, where one holds now; returns whether one did."""
+        frozen = frozen_until(self.order.spec.freezes, workflow.now())
+        if frozen is None:
+            return False
+        until, reason = frozen
+        await self.note(stage, f"the end of a freeze, {until:%F %H:%M} UTC: {reason}")
+        await self.until_instant(until - self.state.shift, Waits.FREEZE)
+        return True
 
     async def bake(self, stage: StageSpec) -> Verdict:
         """Watch the stage for its bake time, then hold its check against what was read."""

@@ -24,6 +24,7 @@ from tidegate.catalogue import (
 from tidegate.documents import read_documents
 from tidegate.edges.files import load_manifests
 from tidegate.errors import PlanError
+from tidegate.freezes import FreezeSpec
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
@@ -47,6 +48,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.layer`; ": LayerSlice,
     "`spec.waitlist`; ": WaitlistSpec,
     "## Rollout": RolloutSpec,
+    "Each of `spec.freezes`, ": FreezeSpec,
     "Each of `spec.stages`:": StageSpec,
     "`spec.stages[].only`, ": Segment,
     "`spec.stages[].check`; ": CheckSpec,

@@ -21,6 +21,7 @@ from tidegate.cli.holding import release_hold
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.events import Event
+from tidegate.freezes import FreezeSpec
 from tidegate.messages.budget import BudgetState, Observation, budget_id
 from tidegate.messages.common import Act
 from tidegate.messages.feature import (
@@ -114,11 +115,15 @@ class Story:
     def rollout(self) -> str:
         return self.rollouts[-1]
 
-    def order(self, name: str, stages: Sequence[Stage]) -> RolloutOrder:
+    def order(
+        self, name: str, stages: Sequence[Stage], freezes: Sequence[FreezeSpec] = ()
+    ) -> RolloutOrder:
         specs = tuple(stage.spec(self.began_at) for stage in stages)
         return RolloutOrder(
             name=name,
-            spec=RolloutSpec(feature=self.feature, owner="pm", stages=specs),
+            spec=RolloutSpec(
+                feature=self.feature, owner="pm", stages=specs, freezes=tuple(freezes)
+            ),
             pool=self.pool,
             gpu_type=self.gpu_type,
             lead_p50_s=LEAD_P50_S,
@@ -197,14 +202,19 @@ class Given:
         for arrival in arrivals:
             await story.plane.expect(story.gpu_type, arrival)
 
-    async def rollout(self, stages: Sequence[Stage | str], *arrivals: Expected) -> None:
+    async def rollout(
+        self,
+        stages: Sequence[Stage | str],
+        *arrivals: Expected,
+        freezes: Sequence[FreezeSpec] = (),
+    ) -> None:
         """Declare the feature and the budget, and start a rollout of these stages."""
         story = self.story
         await self.feature()
         await self.budget(*arrivals)
         story.rollouts.append(f"rollout-{story.number}-{len(story.rollouts) + 1}")
         named = [Stage(stage) if isinstance(stage, str) else stage for stage in stages]
-        assert await story.plane.start_plan(story.order(story.rollout, named), "a story")
+        assert await story.plane.start_plan(story.order(story.rollout, named, freezes), "a story")
 
     def arrival(self, gpus: int, at: str, latest: str, name: str = "order") -> Expected:
         began_at = self.story.began_at

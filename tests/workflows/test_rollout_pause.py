@@ -1,8 +1,11 @@
 """A pause stops everything, and moves what comes later by as long as it lasted."""
 
+from datetime import timedelta
+
 import pytest
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
+from tidegate.freezes import FreezeSpec
 from tidegate.messages.rollout import RolloutPhase
 from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
@@ -44,6 +47,35 @@ async def test_two_freezes_stop_a_plan_until_both_are_lifted_and_twice_is_once(
     await then.told("plan.thawed", times=2)
     await when.passes("11d")
     await then.happened("stage.advanced", stage="pro", after="40d")
+
+
+async def test_no_stage_opens_in_a_freeze_of_its_calendar_and_it_says_why(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    begin = story.began_at
+    freeze = FreezeSpec(reason="the holidays", start=begin, end=begin + timedelta(days=10))
+    await given.rollout(["pro", "free"], freezes=[freeze])
+    await then.it_waits_for(Waits.FREEZE)
+    notes = (await story.feature_state()).notes
+    assert "the holidays" in notes["pro"].waits_for
+    await then.exposure_stays("pro", "0%", over="9d")
+    await when.passes("25h")
+    await then.exposure_is("pro", "100%")
+    await then.happened("stage.advanced", stage="pro", after="10d")
+
+
+async def test_a_calendar_holds_back_what_a_pause_has_moved_into_it(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    start = story.began_at + timedelta(days=5)
+    freeze = FreezeSpec(reason="the holidays", start=start, end=start + timedelta(days=10))
+    await given.rollout([Stage("pro", starts_in="4d")], freezes=[freeze])
+    await when.paused()
+    await when.passes("2d")
+    await when.resumed()
+    await then.exposure_stays("pro", "0%", over="12d")
+    await when.passes("2d")
+    await then.happened("stage.advanced", stage="pro", after="15d")
 
 
 async def test_a_pause_while_a_stage_bakes_makes_it_bake_for_as_long_as_planned(
