@@ -67,6 +67,18 @@ def test_an_hour_that_a_night_has_twice_is_frozen_twice_and_one_that_is_skipped_
     assert [frozen_until([nights], at) is not None for at in spring] == [False, False]
 
 
+def test_a_freeze_that_ends_in_the_hour_that_comes_twice_ends_in_the_second() -> None:
+    nights = FreezeSpec(
+        reason="backups",
+        days=("sun",),
+        after=time(1),
+        before=time(2, 30),
+        time_zone="Europe/Berlin",
+    )
+    found = frozen_until([nights], datetime(2026, 10, 25, 0, 15, tzinfo=UTC))
+    assert found == (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "backups")
+
+
 @given(st.integers(0, 2 * 365 * 24 * 60).map(lambda m: berlin(2026, 1, 1) + timedelta(minutes=m)))
 def test_what_comes_after_a_freeze_is_free_and_nothing_before_it_is(at: datetime) -> None:
     found = frozen_until(ALL, at)
