@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
+_AT_ONCE: Final = 25
 _LOOK_AGAIN: Final = timedelta(hours=1)
 """What is declared meanwhile asks for the hold itself; this is for what comes under it unasked."""
 
@@ -69,23 +70,33 @@ class Hold:
         if order is None or self.state.released is not None:
             return
         found = await act("find_features", self.state.scope, summary=f"find {self.state.scope}")
-        for feature in found:
-            if feature not in self.state.features:
-                held = FeatureAct(feature=feature, hold=self._as_placed(order))
-                await act("ask_feature", held, summary=f"hold {feature}: {order.reason}")
-                self.state.features.append(feature)
+        missing = [feature for feature in found if feature not in self.state.features]
+        for first in range(0, len(missing), _AT_ONCE):
+            some = missing[first : first + _AT_ONCE]
+            await asyncio.gather(*(self.place_on(feature, order) for feature in some))
         self.looked = asked
         self.describe()
+
+    async def place_on(self, feature: str, order: HoldOrder) -> None:
+        """Have one feature held."""
+        held = FeatureAct(feature=feature, hold=self._as_placed(order))
+        await act("ask_feature", held, summary=f"hold {feature}: {order.reason}")
+        self.state.features.append(feature)
 
     async def lift_everywhere(self) -> None:
         """Release what was held, the last first."""
         order = self.state.released
         while order is not None and self.state.features:
-            feature = self.state.features[-1]
-            freed = FeatureAct(feature=feature, release=self._as_placed(order))
-            await act("ask_feature", freed, summary=f"release {feature}")
-            self.state.features.pop()
+            some = self.state.features[: -_AT_ONCE - 1 : -1]
+            await asyncio.gather(*(self.lift_from(feature, order) for feature in some))
+        self.state.is_lifted = True
         self.describe()
+
+    async def lift_from(self, feature: str, order: HoldOrder) -> None:
+        """Have one feature released."""
+        freed = FeatureAct(feature=feature, release=self._as_placed(order))
+        await act("ask_feature", freed, summary=f"release {feature}")
+        self.state.features.remove(feature)
 
     @workflow.update
     async def hold(self, order: HoldOrder) -> int:
@@ -121,7 +132,7 @@ class Hold:
         """Lift it everywhere, in the name of the role that placed it."""
         self.state.released = order
         self._tell("hold.released", order)
-        await workflow.wait_condition(lambda: not self.state.features)
+        await workflow.wait_condition(lambda: self.state.is_lifted)
 
     @release.validator
     def _may_release(self, order: HoldOrder) -> None:

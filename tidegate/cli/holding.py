@@ -5,7 +5,7 @@ from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import HoldOrder
-from tidegate.messages.hold import EVERYTHING, hold_id
+from tidegate.messages.hold import EVERYTHING
 from tidegate.messages.rollout import RolloutOrder, rollout_id
 from tidegate.mistakes import nearest
 from tidegate.quantities import counted
@@ -34,7 +34,7 @@ async def release_hold(plane: ControlPlane, name: str, order: HoldOrder) -> None
     Raises Refused where there is none, or where another role placed it.
     """
     if is_scope(name):
-        await plane.steer(hold_id(order.role, name), "release", order)
+        await plane.release_hold(name, order)
         return
     placed = order.model_copy(update={"placed_by": rollout_id(name)})
     known = await plane.plan(rollout_id(name), RolloutOrder)

@@ -26,4 +26,6 @@ class HoldState(State):
     features: list[str] = Field(default_factory=list)
     """Those that it was placed on, in that order."""
     released: HoldOrder | None = None
+    is_lifted: bool = False
+    """Whether no feature is held by it any more."""
     outbox: OutboxState = Field(default_factory=OutboxState)

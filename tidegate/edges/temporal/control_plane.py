@@ -33,6 +33,8 @@ from tidegate.snapshot import Signups
 from tidegate.spec import Spec
 
 _DEADLINE: Final = timedelta(seconds=5)
+_ALL_WITHIN: Final = timedelta(seconds=60)
+"""A hold on everything is placed on hundreds of features."""
 _TASK_WITHIN: Final = timedelta(seconds=2)
 """A workflow task in the hands of a worker that was killed goes to another after this."""
 _NO_WORKER: Final = "temporal: no worker answered in 5 s. Start one: python -m controllers worker."
@@ -87,7 +89,12 @@ class ControlPlane:
         """Hold a feature, all that a model serves, or everything; returns how many features."""
         state = HoldState(role=order.role, scope=scope)
         start = partial(_start, "Hold", state, hold_id(order.role, scope))
-        return await self._update_with_start("hold", order, start, int)
+        return await self._update_with_start("hold", order, start, int, within=_ALL_WITHIN)
+
+    async def release_hold(self, scope: str, order: HoldOrder) -> None:
+        """Lift a role's hold from all that is in its scope."""
+        hold = hold_id(order.role, scope)
+        await self._update(hold, "release", order, None, within=_ALL_WITHIN)
 
     async def declare_feature(self, name: str, spec: object) -> None:
         """Give a feature its settings."""
@@ -220,7 +227,13 @@ class ControlPlane:
         return cast("T", found)
 
     async def _update(
-        self, workflow_id: str, update: str, message: object, answer: type | None
+        self,
+        workflow_id: str,
+        update: str,
+        message: object,
+        answer: type | None,
+        *,
+        within: timedelta = _DEADLINE,
     ) -> object:
         handle = self.client.get_workflow_handle(workflow_id)
 
@@ -229,7 +242,7 @@ class ControlPlane:
                 update,
                 args=[] if message is None else [message],
                 result_type=answer,
-                rpc_timeout=_DEADLINE,
+                rpc_timeout=within,
             )
 
         return await _answered(ask, workflow_id)
@@ -240,6 +253,8 @@ class ControlPlane:
         message: object,
         start: Callable[[], WithStartWorkflowOperation[Any, Any]],
         answer: type[T] | None,
+        *,
+        within: timedelta = _DEADLINE,
     ) -> T:
         async def ask() -> object:
             return await self.client.execute_update_with_start_workflow(
@@ -247,7 +262,7 @@ class ControlPlane:
                 message,
                 start_workflow_operation=start(),
                 result_type=answer,
-                rpc_timeout=_DEADLINE,
+                rpc_timeout=within,
             )
 
         return cast("T", await _answered(ask, update))
