@@ -14,6 +14,7 @@ from tidegate.messages.common import News
 _LOOKS: Final = 24
 _LOOK_EVERY_S: Final = 0.05
 LINGER_S: Final = 0.5
+"""What a workflow tells within this after a burst is told by the next act, all at once."""
 
 
 class Announce:

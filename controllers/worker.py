@@ -58,7 +58,6 @@ def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S
     """Build a worker for every workflow and activity; run it with `async with`.
 
     Workflows that tell much in a short time tell it all at once, every `linger_s` seconds.
-
     Updates are believed that are signed with the keys that it has itself.
     """
     holding, reserve, measure = Holding(plane), Reserve(plane), Measure(redis)

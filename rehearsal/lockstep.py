@@ -21,9 +21,7 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Gap, Record
 from tidegate.events import Event
 from tidegate.manifests import Manifests
-from tidegate.messages.budget import budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID
-from tidegate.messages.feature import feature_id
 
 STEP_S: Final = 29.0
 """Plans are written in whole minutes. A step that divides none of them keeps their instants
@@ -132,11 +130,8 @@ class Lockstep:
         """Wait for every workflow that is known by now."""
         catalogue = await self.plane.catalogue()
         if catalogue is not None:
-            declared = catalogue.declared
-            ids = [CATALOGUE_ID, *map(feature_id, declared.features)]
-            ids += [*map(budget_id, declared.budgets), *catalogue.holds]
-            ids += [f"{kind}/{name}" for kind, name in declared.plans()]
-            self._ids = list(dict.fromkeys([*ids, *self._ids]))
+            # A hold that was released is forgotten there, and may still be at work.
+            self._ids = list(dict.fromkeys([*catalogue.workflow_ids(), *self._ids]))
         await self._quiet.until(self._ids)
 
     async def _waiting(self) -> int:

@@ -1,7 +1,8 @@
 """Proofs of who asks: signed for one update of one workflow, and good for a few minutes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, Self
 
 from tidegate.errors import Refused
 from tidegate.signing import Keyring
@@ -24,6 +25,13 @@ class Asked:
     by: str
     """Empty where the loops and workflows ask one another."""
     role: str
+
+    @classmethod
+    def of(cls, workflow: str, update: str, update_id: str, args: Sequence[object]) -> Self:
+        """Return what an update with these arguments asks; its message says who, in which role."""
+        message = args[0] if args else None
+        by, role = (str(getattr(message, name, "")) for name in ("by", "role"))
+        return cls(workflow, update, update_id, by, role)
 
 
 def prove(keys: Keyring, asked: Asked, now: float) -> str:

@@ -40,13 +40,20 @@ class Hold:
             await self.until_asked()
             await self.place_where_it_is_missing()
             if workflow.info().is_continue_as_new_suggested():
-                await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(self.state)
+                await self.until_nobody_waits()
         await self.lift_everywhere()
         await self.note(stands=False)
         await self.outbox.delivered()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state
+
+    async def until_nobody_waits(self) -> None:
+        """Leave this run to the next, unless somebody comes who waits for what this one does."""
+        await workflow.wait_condition(
+            lambda: workflow.all_handlers_finished() or self._is_asked() or self._is_released()
+        )
+        if workflow.all_handlers_finished():
+            workflow.continue_as_new(self.state)
 
     async def note(self, *, stands: bool) -> None:
         """Have the catalogue know of it, so that whoever declares a feature asks for the hold."""
@@ -57,7 +64,7 @@ class Hold:
         """Wait for somebody to ask for the hold, or its end; look by itself from time to time."""
         try:
             await workflow.wait_condition(
-                lambda: self.asked > self.looked or self.state.released is not None,
+                lambda: self._is_asked() or self._is_released(),
                 timeout=_LOOK_AGAIN,
                 timeout_summary=f"{self.state.scope} is held by {self.state.role}",
             )
@@ -156,6 +163,9 @@ class Hold:
         wanted = self.asked
         await workflow.wait_condition(lambda: self.looked >= wanted or self._is_released())
         return len(self.state.features)
+
+    def _is_asked(self) -> bool:
+        return self.asked > self.looked
 
     def _is_released(self) -> bool:
         return self.state.released is not None

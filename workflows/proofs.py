@@ -53,7 +53,9 @@ class _ProofsOfUpdates(WorkflowInboundInterceptor):
                 raise refuse(message)
             _make_operators(input)
         else:
-            flaw = workflow.extern_functions()[_FIND_FLAW](proof.data.decode(), _asked(input))
+            workflow_id = workflow.info().workflow_id
+            asked = Asked.of(workflow_id, input.update, input.id, input.args)
+            flaw = workflow.extern_functions()[_FIND_FLAW](proof.data.decode(), asked)
             if flaw is not None:
                 message = (
                     f"{input.update}: got a proof that is not to be believed: {flaw}. "
@@ -66,12 +68,6 @@ class _ProofsOfUpdates(WorkflowInboundInterceptor):
         if HEADER not in input.headers:
             _make_operators(input)
         return await super().handle_update_handler(input)
-
-
-def _asked(given: HandleUpdateInput) -> Asked:
-    message = given.args[0] if given.args else None
-    by, role = getattr(message, "by", ""), getattr(message, "role", "")
-    return Asked(workflow.info().workflow_id, given.update, given.id, by, role)
 
 
 def _make_operators(given: HandleUpdateInput) -> None:

@@ -64,6 +64,7 @@ class Rollout(Steered):
             for stage in self.stages_left():
                 await self.until_due(stage)
                 await self.until_approved(stage)
+                await self.until_no_freeze(stage)
                 await self.until_backed_by_ready_replicas(stage)
                 await self.expose(stage)
                 match await self.bake(stage):
@@ -109,6 +110,17 @@ class Rollout(Steered):
             await self.note(stage, f"approval by {stage.approval}")
         await self.until(lambda: progress.approved_by is not None, Waits.APPROVAL)
 
+    async def until_no_freeze(self, stage: StageSpec) -> bool:
+        """Wait for the end of a freeze, where one holds now; returns whether one did."""
+        is_open = self.progress(stage).exposed_at is not None
+        frozen = None if is_open else frozen_until(self.order.spec.freezes, workflow.now())
+        if frozen is None:
+            return False
+        until, reason = frozen
+        await self.note(stage, f"the end of a freeze, {until:%F %H:%M} UTC: {reason}")
+        await self.until_instant(until - self.state.shift, Waits.FREEZE)
+        return True
+
     async def until_backed_by_ready_replicas(self, stage: StageSpec) -> None:
         """Reserve GPUs and wait until ready replicas cover them, at the instant of opening."""
         if stage.reserve == 0 or self.progress(stage).exposed_at is not None:
@@ -128,7 +140,7 @@ class Rollout(Steered):
         reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
         order = self.exposure(stage, stage.tiers, stage.exposure, reason)
         while progress.exposed_at is None:
-            has_waited = self.is_stopped or looks > 0 or await self.waited_for_the_calendar(stage)
+            has_waited = self.is_stopped or looks > 0 or await self.until_no_freeze(stage)
             await self.until(lambda: True, Waits.NOTHING)
             if has_waited and not await self.is_still_covered(stage):
                 looks += 1
@@ -147,16 +159,6 @@ class Rollout(Steered):
             progress.shift_when_exposed = self.state.shift
             self.events.advanced(stage, self.state.claim, reason)
             self.describe()
-
-    async def waited_for_the_calendar(self, stage: StageSpec) -> bool:
-        """Wait for the end of a freeze, where one holds now; returns whether one did."""
-        frozen = frozen_until(self.order.spec.freezes, workflow.now())
-        if frozen is None:
-            return False
-        until, reason = frozen
-        await self.note(stage, f"the end of a freeze, {until:%F %H:%M} UTC: {reason}")
-        await self.until_instant(until - self.state.shift, Waits.FREEZE)
-        return True
 
     async def bake(self, stage: StageSpec) -> Verdict:
         """Watch the stage for its bake time, then hold its check against what was read."""

@@ -134,13 +134,9 @@ class Supply(Steered):
     @move.validator
     def _may_move(self, spec: SupplySpec) -> None:
         self._refuse_when_over("move")
-        if spec.gpu_type != self.order.spec.gpu_type:
-            known = self.order.spec.gpu_type
-            message = (
-                f'{self.subject}: gpuType: got "{spec.gpu_type}", expected "{known}". '
-                "Abort this supply and apply another."
-            )
-            raise refuse(message)
+        conflict = self.order.conflict_with(spec)
+        if conflict is not None:
+            raise refuse(conflict)
 
     @workflow.signal
     def came(self, gpus: int) -> None:

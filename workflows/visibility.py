@@ -42,14 +42,14 @@ class Visible:
     @property
     def is_behind(self) -> bool:
         """Whether something else is written than is to be seen."""
-        held = workflow.info().typed_search_attributes
-        return any(held.get(key) != value for key, value in self._wanted.items())
+        return self._changed() != {}
 
     def write(self) -> None:
         """Write what has changed; each costs the server an event and a row."""
-        held = workflow.info().typed_search_attributes
-        changed = [
-            key.value_set(value) for key, value in self._wanted.items() if held.get(key) != value
-        ]
+        changed = [key.value_set(value) for key, value in self._changed().items()]
         if changed:
             workflow.upsert_search_attributes(changed)
+
+    def _changed(self) -> dict[SearchAttributeKey[Any], str]:
+        held = workflow.info().typed_search_attributes
+        return {key: value for key, value in self._wanted.items() if held.get(key) != value}

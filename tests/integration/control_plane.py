@@ -33,6 +33,8 @@ class Stack:
     record_url: str
     plane: ControlPlane
     workers: int = 0
+    restarts: bool = False
+    """Whether a worker that dies is started again, by itself."""
 
     async def types(self, *words: str, **settings: str) -> tuple[int, str]:
         """Type a command; returns its exit code and what it printed."""
@@ -70,12 +72,12 @@ class Stack:
         """Start a worker, and return when it asks for work."""
         self.workers += 1
         argv = [sys.executable, "-m", "controllers", "worker"]
-        await self.supervisor.start(self._worker, argv, env=self.environment)
-        await until(polled_by(self.plane.client, self.supervisor.pids()[self._worker]), 20.0)
+        await self.supervisor.start(self.worker, argv, env=self.environment, restarts=self.restarts)
+        await until(polled_by(self.plane.client, self.supervisor.pids()[self.worker]), 20.0)
 
     def kill_worker(self) -> None:
         """End the worker as a lost node does: at once, with whatever it has in hand."""
-        os.kill(self.supervisor.pids()[self._worker], signal.SIGKILL)
+        os.kill(self.supervisor.pids()[self.worker], signal.SIGKILL)
 
     async def recorded(self, *, subject: str) -> list[Event]:
         """Return the events about a subject that the recorder has written."""
@@ -83,13 +85,13 @@ class Stack:
             return await record.events(subject=subject)
 
     @property
-    def _worker(self) -> str:
+    def worker(self) -> str:
         return f"worker-{self.workers}"
 
 
 @asynccontextmanager
-async def control_plane(folder: Path) -> AsyncIterator[Stack]:
-    """Start everything, and one worker."""
+async def control_plane(folder: Path, *, restarts: bool = False) -> AsyncIterator[Stack]:
+    """Start everything, and one worker, which is started again when it dies where it `restarts`."""
     temporal_port, ui_port, redis_port = free_ports(3)
     temporal = TemporalDevServer(temporal_port, ui_port, folder / "temporal.db")
     redis = RedisServer(find_redis(), redis_port)
@@ -106,6 +108,6 @@ async def control_plane(folder: Path) -> AsyncIterator[Stack]:
         argv = [sys.executable, "-m", "controllers", "recorder"]
         await supervisor.start("recorder", argv, env=environment, restarts=True)
         plane = await connect(temporal.address, "default", load_keyring(folder / "keys.json"))
-        stack = Stack(supervisor, environment, folder, record_url, plane)
+        stack = Stack(supervisor, environment, folder, record_url, plane, restarts=restarts)
         await stack.start_worker()
         yield stack

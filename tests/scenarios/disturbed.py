@@ -4,11 +4,11 @@ import asyncio
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,22 +17,16 @@ from temporalio.service import RPCError
 from controllers.capacity import CapacityLoop
 from controllers.gate import GateLoop
 from controllers.publisher import Publisher
-from embedded.ports import free_ports
-from embedded.processes import Supervisor
-from embedded.redis import RedisServer, find_redis, start_redis
-from embedded.temporal import TemporalDevServer, start_temporal
 from rehearsal.telling import AdmissionTeller
 from scenarios.assertions import Evidence
+from tests.embedded.until import until
+from tests.integration.control_plane import Stack, control_plane
 from tests.scenarios.skipped import ASK_A_GATEWAY, Played, Shell, Staged, stage, state_of
-from tests.workflows.world import KEYS
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
-from tidegate.edges.temporal import ControlPlane, connect
-from tidegate.errors import Refused, Unavailable
-from tidegate.messages.budget import budget_id
-from tidegate.messages.catalogue import CATALOGUE_ID
-from tidegate.messages.feature import feature_id
+from tidegate.edges.temporal import ControlPlane
+from tidegate.errors import Unavailable
 from tidegate.settings import variable
 
 _PLAYS_S: Final = 25.0
@@ -57,10 +51,13 @@ class Kills:
 class _Stage:
     """What is real while a story plays."""
 
-    supervisor: Supervisor
-    plane: ControlPlane
+    stack: Stack
     redis: Redis
     record: Record
+
+    @property
+    def plane(self) -> ControlPlane:
+        return self.stack.plane
 
 
 async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
@@ -77,12 +74,8 @@ async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
                 await asyncio.sleep(staged.instant(command.at) - time.time())
                 if command.run.split()[0] not in ASK_A_GATEWAY:
                     await shell.type(command.run)
-            async with asyncio.timeout(_ENDS_WITHIN_S):
-                await killing
-                while not await real.record.events(types=[staged.scenario.ends_with]):
-                    await asyncio.sleep(0.2)
-                while await _is_acting(real) or await real.record.gaps():
-                    await asyncio.sleep(0.2)
+            await killing
+            await until(partial(_has_ended, real, staged.scenario.ends_with), _ENDS_WITHIN_S)
         finally:
             for task in (looping, killing):
                 task.cancel()
@@ -95,26 +88,20 @@ async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
 
 @asynccontextmanager
 async def _standing(folder: Path) -> AsyncIterator[_Stage]:
-    temporal_port, ui_port, redis_port = free_ports(3)
-    temporal = TemporalDevServer(temporal_port, ui_port, folder / "temporal.db")
-    redis = RedisServer(find_redis(), redis_port)
-    record_url = f"sqlite:///{folder / 'record.db'}"
-    environment = {
-        variable("temporal"): temporal.address,
-        variable("redis"): redis.url,
-        variable("record"): record_url,
-        variable("state"): str(folder),
-    }
-    async with Supervisor(folder) as supervisor, Redis(redis.url) as client:
-        Shell.write_keys(folder)
-        await start_temporal(supervisor, temporal)
-        await start_redis(supervisor, redis, folder)
-        for loop in ("recorder", "worker"):
-            argv = [sys.executable, "-m", "controllers", loop]
-            await supervisor.start(loop, argv, env=environment, restarts=True)
-        plane = await connect(temporal.address, "default", KEYS)
-        async with Record(record_url) as record:
-            yield _Stage(supervisor, plane, client, record)
+    Shell.write_keys(folder)
+    async with (
+        control_plane(folder, restarts=True) as stack,
+        Redis(stack.environment[variable("redis")]) as redis,
+        Record(stack.record_url) as record,
+    ):
+        yield _Stage(stack, redis, record)
+
+
+async def _has_ended(real: _Stage, ends_with: str) -> bool:
+    """Say whether the last event is recorded, and all that was told, and nobody does anything."""
+    if not await real.record.events(types=[ends_with]):
+        return False
+    return not (await _is_acting(real) or await real.record.gaps())
 
 
 async def _run_loops(real: _Stage, staged: Staged, folder: Path) -> None:
@@ -155,27 +142,29 @@ async def _kill(real: _Stage, kills: Kills) -> None:
     for number in range(kills.number):
         # Close enough together that all of them come before the shortest story is over.
         seen += draw.randint(1, max(2, 2 * _EVENTS_OF_A_STORY // kills.number))
-        while (length := await _history_length(real)) < seen:
-            await asyncio.sleep(0.02)
-        seen = length
-        victim = ("worker", "temporal")[(number + kills.seed) % 2]
-        os.kill(real.supervisor.pids()[victim], signal.SIGKILL)
-        async with asyncio.timeout(_RECOVERS_WITHIN_S):
-            await _recovered(real)
+        await until(partial(_has_events, real, seen), _ENDS_WITHIN_S)
+        seen = await _history_length(real)
+        victim = (real.stack.worker, "temporal")[(number + kills.seed) % 2]
+        os.kill(real.stack.supervisor.pids()[victim], signal.SIGKILL)
+        await until(partial(_is_answered, real), _RECOVERS_WITHIN_S)
 
 
-async def _recovered(real: _Stage) -> None:
-    """Return once a worker answers for a workflow again."""
-    while True:
-        with suppress(Unavailable, Refused):
-            await real.plane.catalogue()
-            return
-        await asyncio.sleep(0.1)
+async def _is_answered(real: _Stage) -> bool:
+    """Say whether a worker answers for a workflow."""
+    try:
+        await real.plane.catalogue()
+    except Unavailable:
+        return False
+    return True
 
 
 async def _history_length(real: _Stage) -> int:
     lengths = [found.history_length or 0 for found in (await _described(real)).values()]
     return sum(lengths)
+
+
+async def _has_events(real: _Stage, number: int) -> bool:
+    return await _history_length(real) >= number
 
 
 async def _is_acting(real: _Stage) -> bool:
@@ -187,11 +176,7 @@ async def _described(real: _Stage) -> Mapping[str, Any]:
     """Describe every workflow of the story that is there; nothing while nobody answers."""
     with suppress(Unavailable, RPCError):
         catalogue = await real.plane.catalogue()
-        ids = [CATALOGUE_ID]
-        if catalogue is not None:
-            declared = catalogue.declared
-            ids += [*map(feature_id, declared.features), *map(budget_id, declared.budgets)]
-            ids += [*catalogue.holds, *(f"{kind}/{name}" for kind, name in declared.plans())]
+        ids = [] if catalogue is None else catalogue.workflow_ids()
         client = real.plane.client
         return {each: await client.get_workflow_handle(each).describe() for each in ids}
     return {}

@@ -22,6 +22,7 @@ from tidegate.messages.feature import HoldOrder, feature_id
 from tidegate.messages.hold import hold_id
 from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
+from tidegate.messages.supply import SupplyOrder
 from tidegate.rules.verdict import Verdict
 
 FOLDER: Final = Path(__file__).with_name("histories")
@@ -102,8 +103,9 @@ async def waits_for_a_supply_that_is_late(given: Given, when: When, then: Then) 
     await when.seen(installed=4, ready=4)
     spec = given.arrival(8, "1d", "2d").spec
     name = f"order-{story.number}"
-    await apply_supply(story.plane, name, spec)
-    story.others["supply"] = f"supply/{name}"
+    order = SupplyOrder(name=name, spec=spec)
+    await apply_supply(story.plane, order)
+    story.others["supply"] = order.plan_id
     await when.passes("3d")
     await when.seen(installed=9, ready=9)
     await when.seen(installed=12, ready=12)

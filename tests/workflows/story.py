@@ -183,7 +183,10 @@ class Story:
             await until(partial(self.is_closed, name))
 
     async def is_closed(self, rollout: str) -> bool:
-        found = await self.client.get_workflow_handle(rollout_id(rollout)).describe()
+        return await self.is_over(rollout_id(rollout))
+
+    async def is_over(self, workflow_id: str) -> bool:
+        found = await self.client.get_workflow_handle(workflow_id).describe()
         return found.status is not WorkflowExecutionStatus.RUNNING
 
 

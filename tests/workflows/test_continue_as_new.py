@@ -6,6 +6,7 @@ On the real dev server, told to find a history long after a few dozen events.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,12 @@ from embedded.temporal import TemporalDevServer
 from tests.embedded.until import until
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import KEYS, World, make_worker
-from tidegate.catalogue import TierSpec
+from tidegate.catalogue import FeatureSpec, TierSpec
 from tidegate.edges.temporal import connect
 from tidegate.messages.budget import ClaimStatus, Reservation, budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
 from tidegate.messages.feature import ExposeOrder, HoldOrder, feature_id
+from tidegate.messages.hold import hold_id
 from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
 from tidegate.rules.verdict import Verdict
@@ -97,6 +99,40 @@ async def test_a_budget_keeps_its_ledger_its_owners_and_its_plan(
     await then.exposure_is("pro", "100%")
 
 
+async def test_a_hold_goes_on_in_new_runs_and_is_lifted_whenever_it_is_released(
+    story: Story, given: Given
+) -> None:
+    await given.feature()
+    features = {story.feature: FeatureSpec(pool=story.pool)}
+    await story.plane.declare(Declaration(by="ann", features=features))
+    scope, role = f"feature/{story.feature}", f"legal-{story.number}"
+    order = HoldOrder(by="lee", role=role, reason="a letter")
+    hold = hold_id(role, scope)
+    await story.plane.place_hold(scope, order)
+    await _through_new_runs(story, hold, partial(story.plane.look_again, hold), runs=2)
+    assert len((await story.feature_state()).holds) == 1
+
+    # It is released just as its run has become long enough, and looks for the last time.
+    handle = story.client.get_workflow_handle(hold)
+    releasing: list[asyncio.Task[None]] = []
+
+    def is_released() -> bool:
+        return any(e.type == "hold.released" and e.subject == hold for e in story.world.recorded)
+
+    async def release_when_long() -> None:
+        length = (await handle.describe()).history_length or 0
+        if length >= _LONG_AFTER and not releasing:
+            releasing.append(asyncio.create_task(story.plane.release_hold(scope, order)))
+            await until(is_released)
+
+    story.world.after["find_features"] = release_when_long
+    while not releasing:
+        await story.plane.look_again(hold)
+    await releasing[0]
+    assert (await story.feature_state()).holds == {}
+    await until(partial(story.is_over, hold))
+
+
 async def test_no_update_is_lost_or_done_twice_while_runs_follow_one_another(
     story: Story, given: Given, when: When
 ) -> None:
@@ -158,12 +194,12 @@ async def test_a_feature_keeps_its_exposure_its_hold_its_sign_ups_and_what_it_ha
 
 async def test_the_catalogue_keeps_what_was_declared(story: Story) -> None:
     declaration = Declaration(by="ann", tiers={"pro": TierSpec(rank=0), "free": TierSpec(rank=1)})
-    await story.plane.declare(declaration)
+    version = await story.plane.declare(declaration)
     before = await story.plane.catalogue()
     assert before is not None
 
     async def the_same_is_declared() -> None:
-        assert await story.plane.declare(declaration) == 1
+        assert await story.plane.declare(declaration) == version
 
     await _through_new_runs(story, CATALOGUE_ID, the_same_is_declared)
     after = await story.plane.catalogue()

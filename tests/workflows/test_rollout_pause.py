@@ -64,6 +64,20 @@ async def test_no_stage_opens_in_a_freeze_of_its_calendar_and_it_says_why(
     await then.happened("stage.advanced", stage="pro", after="10d")
 
 
+async def test_gpus_that_are_ready_in_a_freeze_are_spent_when_it_is_over(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    begin = story.began_at
+    freeze = FreezeSpec(reason="the holidays", start=begin, end=begin + timedelta(days=10))
+    await given.rollout([Stage("pro", reserve=4)], freezes=[freeze])
+    await when.seen(installed=8, ready=8)
+    await then.exposure_stays("pro", "0%", over="9d")
+    assert story.events("claim.made") == []
+    await when.passes("25h")
+    await then.exposure_is("pro", "100%")
+    await then.told("claim.spent")
+
+
 async def test_a_calendar_holds_back_what_a_pause_has_moved_into_it(
     story: Story, given: Given, when: When, then: Then
 ) -> None:

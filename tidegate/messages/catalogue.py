@@ -6,7 +6,9 @@ from pydantic import Field
 
 from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.manifests import Manifests
+from tidegate.messages.budget import budget_id
 from tidegate.messages.common import Message, OutboxState, State
+from tidegate.messages.feature import feature_id
 from tidegate.plans import RolloutSpec, SupplySpec
 
 CATALOGUE_ID = "catalogue"
@@ -20,6 +22,12 @@ class CatalogueState(State):
     holds: list[str] = Field(default_factory=list)
     """Workflow ids of the holds that stand, which what is declared may come under."""
     outbox: OutboxState = Field(default_factory=OutboxState)
+
+    def workflow_ids(self) -> list[str]:
+        """Name the workflows of all that is declared, this one first."""
+        features, budgets = self.declared.features, self.declared.budgets
+        ids = [CATALOGUE_ID, *map(feature_id, features), *map(budget_id, budgets), *self.holds]
+        return ids + [f"{kind}/{name}" for kind, name in self.declared.plans()]
 
 
 class HoldNote(Message):

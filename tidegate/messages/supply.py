@@ -41,6 +41,15 @@ class SupplyOrder(PlanOrder):
     spec: SupplySpec
     state: SupplyState = Field(default_factory=SupplyState)
 
+    def conflict_with(self, spec: SupplySpec) -> str | None:
+        """Say why this cannot become what is written now; None where it can."""
+        if spec.gpu_type == self.spec.gpu_type:
+            return None
+        return (
+            f'{self.plan_id}: gpuType: got "{spec.gpu_type}", expected "{self.spec.gpu_type}". '
+            "Abort this supply and apply another."
+        )
+
 
 class Expected(Message):
     """What a budget is to count on; told again, the dates move."""

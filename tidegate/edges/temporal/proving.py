@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
@@ -40,7 +40,7 @@ class _Proving(OutboundInterceptor):
     ) -> WorkflowUpdateHandle[Any]:
         # Of this update alone, so that who reads it in a history cannot use it again.
         input.update_id = input.update_id or uuid.uuid4().hex
-        asked = _asked(input.id, input.update, input.update_id, input.args)
+        asked = Asked.of(input.id, input.update, input.update_id, input.args)
         input.headers = self._proven(input.headers, asked)
         return await super().start_workflow_update(input)
 
@@ -51,16 +51,10 @@ class _Proving(OutboundInterceptor):
         update = input.update_workflow_input
         update.update_id = update.update_id or uuid.uuid4().hex
         started = input.start_workflow_input.id
-        asked = _asked(started, update.update, update.update_id, update.args)
+        asked = Asked.of(started, update.update, update.update_id, update.args)
         update.headers = self._proven(update.headers, asked)
         return await super().start_update_with_start_workflow(input)
 
     def _proven(self, headers: Mapping[str, Payload], asked: Asked) -> Mapping[str, Payload]:
         token = prove(self._keys, asked, time.time())
         return {**headers, HEADER: Payload(data=token.encode())}
-
-
-def _asked(workflow: str, update: str, update_id: str, args: Sequence[Any]) -> Asked:
-    message = args[0] if args else None
-    by, role = getattr(message, "by", ""), getattr(message, "role", "")
-    return Asked(workflow, update, update_id, by, role)
