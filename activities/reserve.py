@@ -1,4 +1,4 @@
-"""Reserve, spend, release and expect: what a plan asks of a budget."""
+"""Reserve, spend, lend, release and expect: what a plan asks of a budget."""
 
 from temporalio import activity
 
@@ -30,6 +30,12 @@ class Reserve:
             return await self._plane.ask_budget(
                 asked.gpu_type, "spend", asked.claim_id, ClaimStatus
             )
+
+    @activity.defn(name="lend")
+    async def lend(self, asked: BudgetAct) -> int:
+        """Have one pool do without GPUs that another gets; returns how many."""
+        with refusals_are_final():
+            return await self._plane.ask_budget(asked.gpu_type, "lend", asked.loan, int)
 
     @activity.defn(name="expect")
     async def expect(self, asked: ExpectedAct) -> None:

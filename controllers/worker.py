@@ -1,8 +1,9 @@
 """The worker: hosts the workflows, and the acts that they ask for."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, Worker
@@ -10,6 +11,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.announce import LINGER_S, Announce
 from activities.expose import AskFeature
+from activities.freeze import Freeze
 from activities.holding import Holding
 from activities.measure import Measure
 from activities.reserve import Reserve
@@ -20,13 +22,14 @@ from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
 from workflows.budget import Budget
 from workflows.catalogue import Catalogue
+from workflows.code_red import CodeRed
 from workflows.feature import Feature
 from workflows.hold import Hold
 from workflows.proofs import ProofsOfUpdates
 from workflows.rollout import Rollout
 from workflows.supply import Supply
 
-WORKFLOWS: Final = (Budget, Catalogue, Feature, Hold, Rollout, Supply)
+WORKFLOWS: Final = (Budget, Catalogue, CodeRed, Feature, Hold, Rollout, Supply)
 
 CACHED_WORKFLOWS: Final = 500
 """How many workflows a worker holds ready; others are played again when they are asked."""
@@ -54,27 +57,37 @@ def replayer() -> Replayer:
     )
 
 
+def acts_on(plane: ControlPlane) -> list[Callable[..., Any]]:
+    """Return the activities that ask workflows for something, and nobody else."""
+    holding, reserve, freeze = Holding(plane), Reserve(plane), Freeze(plane)
+    return [
+        AskFeature(plane).ask_feature,
+        holding.find_features,
+        holding.note_hold,
+        freeze.find_side_projects,
+        freeze.freeze,
+        reserve.reserve,
+        reserve.spend,
+        reserve.lend,
+        reserve.release,
+        reserve.expect,
+    ]
+
+
 def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
 
     Workflows that tell much in a short time tell it all at once, every `linger_s` seconds.
     Updates are believed that are signed with the keys that it has itself.
     """
-    holding, reserve, measure = Holding(plane), Reserve(plane), Measure(redis)
     return Worker(
         plane.client,
         task_queue=TASK_QUEUE,
         workflows=list(WORKFLOWS),
         activities=[
             Announce(redis, linger_s=linger_s).announce,
-            AskFeature(plane).ask_feature,
-            holding.find_features,
-            holding.note_hold,
-            reserve.reserve,
-            reserve.spend,
-            reserve.release,
-            reserve.expect,
-            measure.measure,
+            Measure(redis).measure,
+            *acts_on(plane),
         ],
         workflow_runner=_SANDBOX,
         interceptors=[proofs_by(plane.keys)],

@@ -206,6 +206,40 @@ def nothing_widens_between(evidence: Evidence, bounds: str) -> Iterator[str]:
             yield f"{event.data['feature']} grew for {event.data['tier']} {_at(event)}"
 
 
+def stands_still_while_frozen(evidence: Evidence, rollout: str) -> Iterator[str]:
+    """A rollout was frozen and thawed, and no stage of it opened in between."""
+    frozen = False
+    times = 0
+    for event in evidence.about(f"rollout/{rollout}").events:
+        if event.type == "plan.frozen":
+            frozen, times = True, times + 1
+        elif event.type == "plan.thawed":
+            frozen = False
+        elif frozen and event.type == "stage.advanced":
+            yield f"{event.data['stage']} opened {_at(event)}"
+    if frozen or not times:
+        yield f"{rollout} was {'never thawed' if frozen else 'never frozen'}"
+
+
+def is_given_back_in_the_reverse_order(evidence: Evidence, code_red: str) -> Iterator[str]:
+    """What a code red froze and lent is thawed and given back, the last first."""
+    whose = f"code-red/{code_red}"
+    verbs = ("plan.frozen", "claim.lent", "plan.thawed", "claim.released")
+    mine = [
+        e
+        for e in evidence.of(*verbs)
+        if e.data.get("freeze") == whose or str(e.data.get("claim")).startswith(f"{whose}/")
+    ]
+    done, undone = (
+        [str(e.data.get("claim") or e.subject) for e in mine if e.type in pair]
+        for pair in (verbs[:2], verbs[2:])
+    )
+    if not done:
+        yield f"{whose} froze and lent nothing"
+    if undone != done[::-1]:
+        yield f"done: {', '.join(done)}; undone: {', '.join(undone) or 'nothing'}"
+
+
 def those_inside_are_served_while_signups_are_suspended(
     evidence: Evidence, tier: str
 ) -> Iterator[str]:
@@ -246,6 +280,8 @@ ALL: Final[Mapping[str, Holds]] = {
         no_pool_books_more_gpus_than_are_installed,
         happens_in_order,
         nothing_widens_between,
+        stands_still_while_frozen,
+        is_given_back_in_the_reverse_order,
         those_inside_are_served_while_signups_are_suspended,
     )
 }

@@ -48,13 +48,19 @@ class Crowd:
     """Sends each arrival at its instant, however slow the answers are."""
 
     def __init__(
-        self, gateway: str, pools: Cluster, pool: str, feature: str, *, api_key: str = ""
+        self,
+        gateway: str,
+        pools: Cluster,
+        pool: str,
+        asks: Mapping[str, str],
+        api_key: str = "",
     ) -> None:
+        """Ask a gateway for a `feature` on a `surface`, and use the replicas of a pool."""
         self._gateway = gateway
         self._vouching = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._pools = pools
         self._pool = pool
-        self._feature = feature
+        self._asks = asks
         self._serving: dict[str, int] = {}
         """Requests under way, by the address of each ready replica."""
         self._some_serve = asyncio.Event()
@@ -93,12 +99,7 @@ class Crowd:
             self.tally.lost[arrival.tier] += 1
 
     async def _ask(self, session: aiohttp.ClientSession, arrival: Arrival) -> str:
-        question = {
-            "feature": self._feature,
-            "user": arrival.user,
-            "tier": arrival.tier,
-            "surface": "chat",
-        }
+        question = {**self._asks, "user": arrival.user, "tier": arrival.tier}
         url = f"{self._gateway}/v1/admit"
         async with session.post(url, json=question, headers=self._vouching) as response:
             try:
@@ -166,7 +167,8 @@ async def _main(order: Path) -> None:
     told = CrowdOrder.model_validate_json(order.read_text())
     async with LocalPools(told.pools) as pools:
         api_key = Settings.from_environment(os.environ).api_key or ""
-        crowd = Crowd(told.gateway, pools, told.pool, told.feature, api_key=api_key)
+        asks = {"feature": told.feature, "surface": told.surface}
+        crowd = Crowd(told.gateway, pools, told.pool, asks, api_key)
         await crowd.play(crowd_arrivals(told), told.started_at, told.tally)
 
 

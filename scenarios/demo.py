@@ -26,7 +26,7 @@ from console.reader import Reader
 from scenarios.assertions import Evidence, Finding, examine
 from scenarios.picture import draw
 from scenarios.player import Player, Story
-from scenarios.scenario import StoryClock, load_scenario
+from scenarios.scenario import ScenarioSpec, StoryClock, load_scenario
 from scenarios.stack import Stack
 from scenarios.view import View, make_view
 from tidegate.edges.files import load_manifests
@@ -114,7 +114,7 @@ async def _show(
         reader = Reader(redis, history)
         playing = asyncio.create_task(player.play(crowd_until_s=crowd_until_s))
         try:
-            while not (playing.done() and await _is_over(redis, history, scenario.ends_with)):
+            while not (playing.done() and await _is_over(redis, history, scenario)):
                 if playing.done():
                     await playing  # a command that failed ends the demo
                 now = time.time()
@@ -129,20 +129,20 @@ async def _show(
     return history
 
 
-async def _is_over(redis: Redis, history: History, ends_with: str) -> bool:
+async def _is_over(redis: Redis, history: History, scenario: ScenarioSpec) -> bool:
     """Say whether the story's last event was told and every gate is open again."""
     try:
         snapshot = await redis.snapshot()
     except Unavailable:
         snapshot = Snapshot()
-    finished = any(event.type == ends_with for event in history.events)
+    finished = any(map(scenario.is_last, history.events))
     ceilings = [share for gate in snapshot.gates.values() for share in gate.ceilings.values()]
     return finished and bool(ceilings) and min(ceilings) >= 1.0
 
 
 async def _examine(story: Story, stack: Stack) -> list[Finding]:
     """Read the record, once it has caught up, and hold it against the scenario."""
-    plan = load_manifests(stack.folder / "plan.yaml")
+    plan = load_manifests(stack.folder / story.scenario.plan)
     async with Record(stack.addresses.record) as record:
         deadline = time.monotonic() + _SETTLE_S
         while await record.gaps() and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.mistakes import shown
 from tidegate.rules.sizing import gpus_for
 
-_MAPPED = {"Rollout": "rollouts", "Supply": "supplies"}
+_MAPPED = {"Rollout": "rollouts", "Supply": "supplies", "CodeRed": "code_reds"}
 """Plans live on the story's clock; pools are real machines and keep their own times."""
 
 
@@ -23,8 +23,8 @@ def forecast_gpus(scenario: ScenarioSpec, forecast_rps: float) -> Callable[[floa
     The need is what `gpus_for` gives for the whole forecast at the pool's capacity and target.
     Raises PlanError where the plan is wrong, or lacks what the scenario plays.
     """
-    _, told = _read_plan(scenario, lambda _: 1)
-    pool = told.pools[scenario.pool.name]
+    _, told = _read_plan(scenario, scenario.plan, lambda _: 1)
+    pool = told.pools[told.features[scenario.feature].pool]
 
     def gpus(share: float) -> int:
         return max(1, gpus_for(forecast_rps * share, pool.capacity_rps, pool.target_utilisation))
@@ -32,19 +32,24 @@ def forecast_gpus(scenario: ScenarioSpec, forecast_rps: float) -> Callable[[floa
     return gpus
 
 
-def map_plan(scenario: ScenarioSpec, gpus: Callable[[float], int], started_at: datetime) -> str:
-    """Return the plan as YAML, with real instants and durations and whole GPUs.
+def map_plans(
+    scenario: ScenarioSpec, gpus: Callable[[float], int], started_at: datetime
+) -> dict[str, str]:
+    """Return each file as YAML, with real instants and durations and whole GPUs; the plan first.
 
-    Raises PlanError where the plan is wrong, or lacks what the scenario plays.
+    Raises PlanError where one is wrong, or the plan lacks what the scenario plays.
     """
-    counted, told = _read_plan(scenario, gpus)
-    return yaml.safe_dump_all(
-        [_mapped(d, told, scenario.clock, started_at) for d in counted], sort_keys=False
-    )
+    mapped: dict[str, str] = {}
+    for where in scenario.plans:
+        counted, told = _read_plan(scenario, where, gpus)
+        documents = [_mapped(d, told, scenario.clock, started_at) for d in counted]
+        mapped[where] = yaml.safe_dump_all(documents, sort_keys=False)
+    return mapped
 
 
-def _read_plan(scenario: ScenarioSpec, gpus: Callable[[float], int]) -> tuple[list[Any], Manifests]:
-    where = scenario.plan
+def _read_plan(
+    scenario: ScenarioSpec, where: str, gpus: Callable[[float], int]
+) -> tuple[list[Any], Manifests]:
     try:
         text = (FOLDER / where).read_text(encoding="utf-8")
     except OSError as error:
@@ -58,12 +63,15 @@ def _read_plan(scenario: ScenarioSpec, gpus: Callable[[float], int]) -> tuple[li
         mistakes += [f"{where}[{number}]: {line.removeprefix('.')}" for line in found]
     if mistakes:
         raise PlanError("\n".join(mistakes), code="scenario", mistakes=mistakes)
-    # On top of nothing: a story's plan stands by itself, so what it names must be in it.
     whole = yaml.safe_dump_all(counted, sort_keys=False)
+    if where != scenario.plan:
+        _, before = _read_plan(scenario, scenario.plan, gpus)
+        return counted, parse_manifests(whole, where=where, before=before)
+    # On top of nothing: a story's plan stands by itself, so what it names must be in it.
     told = parse_manifests(whole, where=where, before=Manifests())
     for kind, name, known in (
         ("Feature", scenario.feature, told.features),
-        ("Pool", scenario.pool.name, told.pools),
+        *(("Pool", pool.name, told.pools) for pool in scenario.pools),
     ):
         if name not in known:
             mistakes.append(f'{where}: got no {kind} "{name}", which the scenario plays. Add it.')

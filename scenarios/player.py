@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from scenarios.mapping import forecast_gpus, map_plan
+from scenarios.mapping import forecast_gpus, map_plans
 from scenarios.playing import CrowdOrder, play_demand
 from scenarios.scenario import ScenarioSpec, StoryClock
 from scenarios.stack import Stack
 from tidegate.edges.local_pools import LocalPools, LocalPoolSpec
 from tidegate.errors import Broken
-from tidegate.manifests import parse_manifests
+from tidegate.manifests import Manifests, parse_manifests
 
 _COMMAND_WITHIN_S: Final = 20.0
 
@@ -43,29 +42,30 @@ class Player:
         self._say = say
         self._played = play_demand(story.scenario, story.trace)
         self._gpus = forecast_gpus(story.scenario, self._played.demand.forecast_rps)
-        self._plan = stack.folder / "plan.yaml"
 
     async def prepare(self) -> None:
-        """Install the GPUs of the first hour and declare the local pool."""
+        """Install the GPUs of the first hour and declare the local pools."""
         scenario = self._story.scenario
         installed = self._gpus(scenario.supply.installed)
-        pools = parse_manifests(self._mapped_plan(), where=scenario.plan).pools
-        cold_start = pools[scenario.pool.name].cold_start
-        spec = LocalPoolSpec(
-            gpus_per_replica=pools[scenario.pool.name].gpus_per_replica,
-            slots=scenario.pool.slots,
-            service_s=scenario.pool.service.total_seconds(),
-            cold_start_p50_s=cold_start.p50.total_seconds(),
-            cold_start_p90_s=cold_start.p90.total_seconds(),
-        )
-        await self._stack.declare_pool(scenario.pool.name, spec, installed)
+        pools = self._declared().pools
+        for pool in scenario.pools:
+            told = pools[pool.name]
+            spec = LocalPoolSpec(
+                gpus_per_replica=told.gpus_per_replica,
+                slots=pool.slots,
+                service_s=pool.service.total_seconds(),
+                cold_start_p50_s=told.cold_start.p50.total_seconds(),
+                cold_start_p90_s=told.cold_start.p90.total_seconds(),
+            )
+            await self._stack.declare_pool(pool.name, spec, installed)
         self._say(f"demand: {self._played.told}")
         self._say(f"GPUs: the forecast needs {self._gpus(1.0)}, {installed} are installed")
 
     async def play(self, *, crowd_until_s: float) -> None:
         """Play every command and arrival at its instant; raises Broken when a command fails."""
         self._clock.started_at = time.time()
-        self._plan.write_text(self._mapped_plan(), encoding="utf-8")
+        for name, text in self._mapped().items():
+            (self._stack.folder / name).write_text(text, encoding="utf-8")
         await self._stack.start_crowd(self._crowd_order(crowd_until_s))
         async with asyncio.TaskGroup() as acts:
             acts.create_task(self._type_commands())
@@ -74,8 +74,8 @@ class Player:
     async def _type_commands(self) -> None:
         for command in self._story.scenario.commands:
             await self._until(command.at)
-            words = [str(self._plan) if w == "PLAN" else w for w in shlex.split(command.run)]
-            await self._type(words, command.run.replace("PLAN", self._plan.name))
+            words = self._story.scenario.words(command, self._stack.folder)
+            await self._type(words, command.run.replace("PLAN", self._story.scenario.plan))
 
     async def _type(self, words: list[str], shown: str) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -117,18 +117,24 @@ class Player:
         due_at = self._clock.started_at + self._story.scenario.clock.real_s(at)
         await asyncio.sleep(max(0.0, due_at - time.time()))
 
-    def _mapped_plan(self) -> str:
+    def _mapped(self) -> dict[str, str]:
         started_at = datetime.fromtimestamp(self._clock.started_at or time.time(), UTC)
-        return map_plan(self._story.scenario, self._gpus, started_at)
+        return map_plans(self._story.scenario, self._gpus, started_at)
+
+    def _declared(self) -> Manifests:
+        plan = self._story.scenario.plan
+        return parse_manifests(self._mapped()[plan], where=plan)
 
     def _crowd_order(self, until_s: float) -> Path:
+        asked = self._declared().features[self._story.scenario.feature]
         order = CrowdOrder(
             scenario=self._story.name,
             trace=self._story.trace,
             gateway=self._stack.addresses.gateway,
             pools=self._stack.addresses.pools,
-            pool=self._story.scenario.pool.name,
+            pool=asked.pool,
             feature=self._story.scenario.feature,
+            surface=asked.surfaces[0],
             started_at=self._clock.started_at,
             until_s=until_s,
             tally=self._stack.folder / "tally.json",

@@ -66,6 +66,7 @@ class CrowdOrder(BaseModel):
     pools: str
     pool: str
     feature: str
+    surface: str
     started_at: float
     until_s: float
     tally: Path

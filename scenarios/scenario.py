@@ -1,6 +1,7 @@
 """A scenario as it is written: a story with its own clock, and what must hold at its end."""
 
 import re
+import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,6 +18,7 @@ from pydantic import (
 from scenarios.assertions import ALL
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
+from tidegate.events import Event
 from tidegate.manifests import Manifest
 from tidegate.mistakes import describe, nearest
 from tidegate.quantities import AS_WRITTEN, Duration, Instant, Share
@@ -140,7 +142,7 @@ class SupplySpec(Spec):
 
 
 class Command(Spec):
-    """What a person types; PLAN stands for the plan's file."""
+    """What a person types; PLAN stands for the plan's file, others go by their name."""
 
     at: Instant
     run: str
@@ -153,12 +155,32 @@ class ScenarioSpec(Spec):
     clock: Clock
     plan: str
     feature: Name = Field(description="What those who ask want to use.")
-    ends_with: str = Field(description="The event after which nothing is left to tell.")
+    ends_with: str = Field(
+        description="The event after which nothing is left to tell: its type, and its subject."
+    )
     demand: DemandSpec
-    pool: LocalPoolTerms
+    pools: tuple[LocalPoolTerms, ...] = Field(min_length=1)
     supply: SupplySpec
     commands: tuple[Command, ...]
     holds: tuple[Hold, ...] = Field(min_length=1)
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """The files that the commands apply, the plan first."""
+        words = (word for command in self.commands for word in shlex.split(command.run))
+        named = (word for word in words if word.endswith("-plan.yaml"))
+        return tuple(dict.fromkeys([self.plan, *named]))
+
+    def words(self, command: Command, folder: Path) -> list[str]:
+        """Return what is typed after `tidegate`, where the plans lie in a folder."""
+        files = {"PLAN": self.plan, **{name: name for name in self.plans}}
+        split = shlex.split(command.run)
+        return [str(folder / files[word]) if word in files else word for word in split]
+
+    def is_last(self, event: Event) -> bool:
+        """Say whether nothing is left to tell after this event."""
+        event_type, _, subject = self.ends_with.partition(" ")
+        return event.type == event_type and subject in {"", event.subject}
 
 
 def load_scenario(name: str) -> ScenarioSpec:

@@ -169,11 +169,14 @@ def claims(draw: st.DrawFn, number: int = 0) -> Claim:
         return draw(arrivals(number))
     lead_p50_s, lead_p90_s = sorted(draw(st.tuples(leads_s, leads_s)))
     states = ClaimState if kind is ClaimKind.RESERVED else [ClaimState.GRANTED]
+    pool = None if kind is ClaimKind.SICK else draw(pools)
+    others = pools.filter(lambda other: other != pool)
     return claim(
         f"{kind}/{number}",
         kind,
         draw(gpus),
-        pool=None if kind is ClaimKind.SICK else draw(pools),
+        pool=pool,
+        lender=draw(others) if kind is ClaimKind.LENT else None,
         state=draw(st.sampled_from(list(states))),
         made_at=draw(instants),
         lead_p50_s=lead_p50_s,

@@ -10,7 +10,7 @@ from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, Tie
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
 from tidegate.mistakes import describe, nearest, shown
-from tidegate.plans import RolloutSpec, StageSpec, SupplySpec, stage_mistakes
+from tidegate.plans import CodeRedSpec, RolloutSpec, StageSpec, SupplySpec, stage_mistakes
 from tidegate.quantities import AS_WRITTEN
 from tidegate.references import (
     Written,
@@ -65,6 +65,7 @@ class Manifests(BaseModel):
     features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
     supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
+    code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)
 
     def plans(self) -> Iterator[tuple[str, str]]:
         """Yield the kind, as in its workflow id, and the name of each plan."""
@@ -72,6 +73,8 @@ class Manifests(BaseModel):
             yield "supply", name
         for name in self.rollouts:
             yield "rollout", name
+        for name in self.code_reds:
+            yield "code-red", name
 
     def over(self, before: "Manifests") -> "Manifests":
         """Return these on top of what was declared before."""
@@ -90,6 +93,7 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
     "Feature": ("features", FeatureSpec),
     "Supply": ("supplies", SupplySpec),
     "Rollout": ("rollouts", RolloutSpec),
+    "CodeRed": ("code_reds", CodeRedSpec),
 }
 
 

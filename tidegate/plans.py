@@ -1,6 +1,6 @@
 """What people want to happen: a rollout, stage by stage."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Self
 
@@ -57,6 +57,35 @@ class SupplySpec(Spec):
                 f'expected no earlier than "at", which is {at.isoformat()}. Swap the two'
             )
         return latest
+
+
+class CodeRedSpec(Spec):
+    """Everything for the core: side projects stand still, and lend their GPUs, for a while."""
+
+    owner: str = Field(min_length=1)
+    reason: str = Field(min_length=1, description="Why; whoever is stopped is told.")
+    core: tuple[Name, ...] = Field(
+        min_length=1, description="Features that everything goes to, the most important first."
+    )
+    lets_through: tuple[Name, ...] = Field(
+        default=(), description="Plans that go on all the same, such as a hotfix."
+    )
+    keep: Mapping[Name, int] = Field(
+        default_factory=dict, description="By pool: GPUs that it does not lend; by default none."
+    )
+    lasts: PositiveDuration = Field(description="It is lifted by itself after this.")
+
+    @field_validator("keep")
+    @classmethod
+    def _not_below_none(cls, keep: Mapping[str, int]) -> Mapping[str, int]:
+        for pool, gpus in keep.items():
+            if gpus < 0:
+                raise ValueError(f"expected 0 or more for {pool}. Correct it")
+        return keep
+
+    def freezes(self, plan: str, feature: str) -> bool:
+        """Say whether a plan of this name, about this feature, is to stand still."""
+        return feature not in self.core and plan not in self.lets_through
 
 
 class RolloutSpec(Spec):

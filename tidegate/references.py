@@ -19,6 +19,8 @@ _REFERENCES: Final = (
     ("Feature", "quotas.{}", "Tier"),
     ("Rollout", "feature", "Feature"),
     ("Rollout", "stages.[].tiers.[]", "Tier"),
+    ("CodeRed", "core.[]", "Feature"),
+    ("CodeRed", "keep.{}", "Pool"),
 )
 """Which field of which kind holds the name of what; `[]` stands for each item of a list, `{}` for
 each name that heads something."""

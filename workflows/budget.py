@@ -9,7 +9,13 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from tidegate.catalogue import BudgetSpec
-    from tidegate.messages.budget import BudgetState, ClaimStatus, Observation, Reservation
+    from tidegate.messages.budget import (
+        BudgetState,
+        ClaimStatus,
+        Loan,
+        Observation,
+        Reservation,
+    )
     from tidegate.messages.supply import Expected
     from tidegate.quantities import counted
     from tidegate.rules import ledger as rules
@@ -118,6 +124,30 @@ class Budget:
                 f'claim "{claim_id}": needs {counted(claim.gpus, "GPU")}, {ready} are ready in all.'
             )
             raise refuse(message)
+
+    @workflow.update
+    def lend(self, loan: Loan) -> int:
+        """Have one pool do without GPUs that another gets, once; returns how many."""
+        known = self.state.ledger.claims.get(loan.loan_id)
+        if known is not None:
+            return known.gpus
+        gpus = rules.lendable_gpus(self.state.ledger, loan.lender, loan.keep)
+        if gpus:
+            claim = Claim(
+                id=loan.loan_id,
+                kind=ClaimKind.LENT,
+                gpus=gpus,
+                pool=loan.borrower,
+                lender=loan.lender,
+                made_at=workflow.now(),
+            )
+            self.change(self.state.ledger.put(claim))
+            self.tell_claim("claim.lent", loan.loan_id, f"{loan.lender} does without them")
+        return gpus
+
+    @lend.validator
+    def _may_lend(self, loan: Loan) -> None:
+        """Whoever signs for it may."""
 
     @workflow.update
     def release(self, claim_id: str) -> None:

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.hold import HoldState
     from tidegate.quantities import counted
     from workflows.acts import act
+    from workflows.looks import Looks
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -28,8 +29,7 @@ class Hold:
     def __init__(self, state: HoldState) -> None:
         self.state = state
         self.outbox = Outbox(state.outbox)
-        self.asked = 0
-        self.looked = 0
+        self.looks = Looks(self._is_released)
 
     @workflow.run
     async def run(self, _: HoldState) -> HoldState:
@@ -39,21 +39,16 @@ class Hold:
         while self.state.released is None:
             await self.until_asked()
             await self.place_where_it_is_missing()
-            if workflow.info().is_continue_as_new_suggested():
-                await self.until_nobody_waits()
+            if (
+                workflow.info().is_continue_as_new_suggested()
+                and await self.looks.until_nobody_waits()
+            ):
+                workflow.continue_as_new(self.state)
         await self.lift_everywhere()
         await self.note(stands=False)
         await self.outbox.delivered()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state
-
-    async def until_nobody_waits(self) -> None:
-        """Leave this run to the next, unless somebody comes who waits for what this one does."""
-        await workflow.wait_condition(
-            lambda: workflow.all_handlers_finished() or self._is_asked() or self._is_released()
-        )
-        if workflow.all_handlers_finished():
-            workflow.continue_as_new(self.state)
 
     async def note(self, *, stands: bool) -> None:
         """Have the catalogue know of it, so that whoever declares a feature asks for the hold."""
@@ -64,7 +59,7 @@ class Hold:
         """Wait for somebody to ask for the hold, or its end; look by itself from time to time."""
         try:
             await workflow.wait_condition(
-                lambda: self._is_asked() or self._is_released(),
+                lambda: self.looks.is_asked or self._is_released(),
                 timeout=_LOOK_AGAIN,
                 timeout_summary=f"{self.state.scope} is held by {self.state.role}",
             )
@@ -73,7 +68,7 @@ class Hold:
 
     async def place_where_it_is_missing(self) -> None:
         """Have each feature in the scope held, and say so to those who asked."""
-        order, asked = self.state.order, self.asked
+        order, begun = self.state.order, self.looks.begin()
         if order is None or self.state.released is not None:
             return
         found = await act("find_features", self.state.scope, summary=f"find {self.state.scope}")
@@ -81,7 +76,7 @@ class Hold:
         for first in range(0, len(missing), _AT_ONCE):
             some = missing[first : first + _AT_ONCE]
             await asyncio.gather(*(self.place_on(feature, order) for feature in some))
-        self.looked = asked
+        self.looks.end(begun)
         self.describe()
 
     async def place_on(self, feature: str, order: HoldOrder) -> None:
@@ -159,13 +154,8 @@ class Hold:
         return workflow.info().workflow_id
 
     async def _placed(self) -> int:
-        self.asked += 1
-        wanted = self.asked
-        await workflow.wait_condition(lambda: self.looked >= wanted or self._is_released())
+        await self.looks.another()
         return len(self.state.features)
-
-    def _is_asked(self) -> bool:
-        return self.asked > self.looked
 
     def _is_released(self) -> bool:
         return self.state.released is not None

@@ -29,7 +29,6 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
-    from workflows.outbox import Outbox
     from workflows.refusal import refuse
     from workflows.rollout_events import RolloutEvents
     from workflows.rollout_view import show_rollout, what_is_awaited
@@ -51,10 +50,8 @@ class Rollout(Steered):
     def __init__(self, order: RolloutOrder) -> None:
         self.order = order
         self.state = order.state
-        self.outbox = Outbox(order.state.outbox)
-        self.subject = f"rollout/{order.name}"
+        self.take_up()
         self.events = RolloutEvents(self.outbox, order)
-        self.placing = asyncio.Lock()
 
     @workflow.run
     async def run(self, _: RolloutOrder) -> RolloutState:

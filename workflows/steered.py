@@ -10,7 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.feature import Hold, HoldOrder
-    from tidegate.messages.steered import FreezeOrder, SteeredState, Waits
+    from tidegate.messages.steered import FreezeOrder, PlanOrder, SteeredState, Waits
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -22,7 +22,7 @@ class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
 class Steered(ABC):
     """The base of plans; subclasses say what they tell, show and do about a hold."""
 
-    order: object
+    order: PlanOrder
     """What the plan was started with; its state is in it, so that a new run goes on from there."""
     state: SteeredState
     outbox: Outbox
@@ -30,6 +30,14 @@ class Steered(ABC):
     delivering: asyncio.Task[None]
     placing: asyncio.Lock
     """Held while a hold is placed or lifted, so that one is done before the other begins."""
+
+    def take_up(self) -> None:
+        """Go on from the state in the order, which may say that the plan stands still."""
+        self.outbox = Outbox(self.state.outbox)
+        self.subject = self.order.plan_id
+        self.placing = asyncio.Lock()
+        if self.is_stopped:
+            self._stop_the_clock()
 
     @abstractmethod
     def describe(self) -> None:

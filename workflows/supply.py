@@ -19,7 +19,6 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.plans import SupplySpec
     from tidegate.quantities import counted
     from workflows.acts import act
-    from workflows.outbox import Outbox
     from workflows.refusal import refuse
     from workflows.steered import Aborted, Steered, what_it_waits_for
 
@@ -37,9 +36,7 @@ class Supply(Steered):
     def __init__(self, order: SupplyOrder) -> None:
         self.order = order
         self.state = order.state
-        self.outbox = Outbox(order.state.outbox)
-        self.subject = order.plan_id
-        self.placing = asyncio.Lock()
+        self.take_up()
         self.is_moved = False
 
     @workflow.run

@@ -20,6 +20,7 @@ from tests.house.test_makefile import targets_of
 from tidegate import edges
 from tidegate.cli.main import EXIT_CODES, app
 from tidegate.documents import read_documents
+from tidegate.edges.files import load_manifests
 from tidegate.manifests import Manifests, parse_manifests
 from tidegate.rules import refusals
 from tidegate.rules.outcome import Code
@@ -127,8 +128,10 @@ def test_every_plan_in_the_documents_loads() -> None:
 def test_every_example_is_complete() -> None:
     examples = sorted((ROOT / "docs/examples").glob("*.yaml"))
     assert examples
+    launch = load_manifests(ROOT / "docs/examples/launch.yaml")
     for path in examples:
-        parse_manifests(path.read_text(encoding="utf-8"), where=path.name, before=Manifests())
+        before = launch if path.stem == "later" else Manifests()
+        load_manifests(path, before=before)
 
 
 def test_the_first_example_can_be_applied_beside_the_demo() -> None:

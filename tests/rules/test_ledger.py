@@ -21,6 +21,7 @@ from tidegate.rules.ledger import (
     held_gpus,
     in_use_gpus,
     is_backed,
+    lendable_gpus,
     settle,
     unclaimed_gpus,
     usable_gpus,
@@ -224,11 +225,41 @@ def test_what_is_only_expected_cannot_be_granted() -> None:
 
 
 def test_lent_gpus_are_held_by_the_pool_that_borrows() -> None:
-    lent = claim("lent", ClaimKind.LENT, 5, pool="chat")
-    book = ledger_of(lent)
-    assert held_gpus(book, "chat") == 5
-    assert ceiling_gpus(book, "image") == 11
-    assert ceiling_gpus(book, "chat") == 16
+    lent = claim("lent", ClaimKind.LENT, 5, pool="chat", lender="image")
+    book = ledger_of(lent, in_use(7, "image"), in_use(4, "chat"))
+    assert (held_gpus(book, "chat"), held_gpus(book, "image")) == (9, 2)
+    assert (floor_gpus(book, "chat"), floor_gpus(book, "image")) == (4, 2)
+    assert (ceiling_gpus(book, "chat"), ceiling_gpus(book, "image")) == (14, 7)
+    assert unclaimed_gpus(book) == 5
+
+
+@given(ledgers(), st.integers(0, 20))
+def test_what_is_lent_adds_no_gpus_and_takes_none_that_nobody_holds(
+    before: Ledger, keep: int
+) -> None:
+    for lender in pools_of(before):
+        gpus = lendable_gpus(before, lender, keep)
+        assert 0 <= gpus <= held_gpus(before, lender)
+        loan = claim("a loan", ClaimKind.LENT, gpus, pool="borrower", lender=lender)
+        after = before.put(loan)
+        assert held_in_all(after) == held_in_all(before)
+        assert unclaimed_gpus(after) == unclaimed_gpus(before)
+        assert floor_gpus(after, lender) >= min(keep, floor_gpus(before, lender))
+        assert after.drop(["a loan"]) == before
+
+
+def test_nothing_is_lent_that_nobody_has_counted() -> None:
+    assert lendable_gpus(ledger_of(in_use(7), installed=None), "image", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "lender"), [(ClaimKind.LENT, None), (ClaimKind.RESERVED, "image")]
+)
+def test_gpus_that_are_lent_say_who_does_without_and_others_do_not(
+    kind: ClaimKind, lender: str | None
+) -> None:
+    with pytest.raises(ValidationError, match="expected one where GPUs are lent, and else none"):
+        claim("a", kind, 4, pool="chat", lender=lender)
 
 
 def test_the_order_of_claims_in_the_ledger_does_not_change_what_is_granted() -> None:

@@ -19,6 +19,7 @@ from controllers.gate import GateLoop
 from controllers.publisher import Publisher
 from rehearsal.telling import AdmissionTeller
 from scenarios.assertions import Evidence
+from scenarios.scenario import ScenarioSpec
 from tests.embedded.until import until
 from tests.integration.control_plane import Stack, control_plane
 from tests.scenarios.skipped import ASK_A_GATEWAY, Played, Shell, Staged, stage, state_of
@@ -66,16 +67,16 @@ async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
         now, plays_s = time.time(), max(_PLAYS_S, _A_KILL_TAKES_S * kills.number)
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
-        shell = Shell(real.plane, folder, staged.plan)
+        shell = Shell(real.plane, folder, staged)
         looping = asyncio.create_task(_run_loops(real, staged, folder))
         killing = asyncio.create_task(_kill(real, kills))
         try:
             for command in staged.scenario.commands:
                 await asyncio.sleep(staged.instant(command.at) - time.time())
                 if command.run.split()[0] not in ASK_A_GATEWAY:
-                    await shell.type(command.run)
+                    await shell.type(command)
             await killing
-            await until(partial(_has_ended, real, staged.scenario.ends_with), _ENDS_WITHIN_S)
+            await until(partial(_has_ended, real, staged.scenario), _ENDS_WITHIN_S)
         finally:
             for task in (looping, killing):
                 task.cancel()
@@ -97,9 +98,9 @@ async def _standing(folder: Path) -> AsyncIterator[_Stage]:
         yield _Stage(stack, redis, record)
 
 
-async def _has_ended(real: _Stage, ends_with: str) -> bool:
+async def _has_ended(real: _Stage, scenario: ScenarioSpec) -> bool:
     """Say whether the last event is recorded, and all that was told, and nobody does anything."""
-    if not await real.record.events(types=[ends_with]):
+    if not any(map(scenario.is_last, await real.record.events())):
         return False
     return not (await _is_acting(real) or await real.record.gaps())
 

@@ -51,7 +51,7 @@ class Told:
                 sequence=self._numbers[source],
                 type=event_type,
                 at=START + timedelta(minutes=at_min),
-                subject={"stage": "rollout/launch"}.get(kind, ""),
+                subject="rollout/launch" if kind in {"stage", "plan"} else "",
                 data=data,
             )
         )
@@ -89,6 +89,10 @@ def true_evidence() -> Evidence:
     told.tell(8, "stage.forecast", stage="free", p50=None, p90=None)
     p50, p90 = START + timedelta(minutes=20), START + timedelta(minutes=30)
     told.tell(9, "stage.forecast", stage="free", p50=p50.isoformat(), p90=p90.isoformat())
+    told.tell(12, "plan.frozen", freeze="code-red/now")
+    told.tell(13, "claim.lent", claim="code-red/now/voice", gpus=2)
+    told.tell(14, "claim.released", claim="code-red/now/voice", gpus=2)
+    told.tell(14.5, "plan.thawed", freeze="code-red/now")
     told.tell(20, "supply.arrived", gpus=4)
     told.claim(20, "granted", "free", gpus=3, ready=4, in_use=4, unclaimed=1)
     told.sized(22, ready=7, booked=7, installed=8)

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,15 +16,16 @@ from rehearsal.pools import SimulatedPools
 from rehearsal.traffic import SimulatedGateway
 from rehearsal.world import Delivery, World
 from scenarios.assertions import Evidence, Finding, examine
-from scenarios.mapping import forecast_gpus, map_plan
+from scenarios.mapping import forecast_gpus, map_plans
 from scenarios.playing import play_demand
-from scenarios.scenario import ScenarioSpec, load_scenario
+from scenarios.scenario import Command, ScenarioSpec, load_scenario
 from tests.rehearsal.skipped_time import servers
 from tests.workflows.world import SECRET
 from tidegate.cli.main import app
 from tidegate.edges.temporal import ControlPlane
 from tidegate.manifests import Manifests, parse_manifests
 from tidegate.messages.budget import budget_id
+from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.feature import feature_id
 from tidegate.messages.rollout import RolloutOrder
 from tidegate.messages.steered import PlanOrder
@@ -33,7 +33,9 @@ from tidegate.messages.supply import SupplyOrder
 from tidegate.rules.ledger import ClaimKind
 from tidegate.settings import variable
 
-_ORDERS: Final[Mapping[str, type[PlanOrder]]] = {"rollout": RolloutOrder, "supply": SupplyOrder}
+_ORDERS: Final[Mapping[str, type[PlanOrder]]] = {
+    order.kind: order for order in (RolloutOrder, SupplyOrder, CodeRedOrder)
+}
 _STEPS_AT_MOST: Final = 700
 _REFUSED: Final = 3
 _NOBODY_ANSWERED: Final = 4
@@ -62,7 +64,8 @@ class Staged:
     scenario: ScenarioSpec
     started_at: float
     declared: Manifests
-    plan: str
+    plans: Mapping[str, str]
+    """The files that are applied, by name."""
     world: World
 
     def instant(self, at: datetime) -> float:
@@ -81,9 +84,9 @@ def stage(name: str, started_at: float, *, speed: float = 1.0) -> Staged:
     scenario = written.model_copy(update={"clock": clock})
     demand = play_demand(scenario, None).demand
     gpus = forecast_gpus(scenario, demand.forecast_rps)
-    plan = map_plan(scenario, gpus, datetime.fromtimestamp(started_at, UTC))
-    declared = parse_manifests(plan, where="plan", before=Manifests())
-    gpu_type = declared.pools[scenario.pool.name].gpu_type
+    plans = map_plans(scenario, gpus, datetime.fromtimestamp(started_at, UTC))
+    declared = parse_manifests(plans[scenario.plan], where="plan", before=Manifests())
+    gpu_type = declared.pools[scenario.pools[0].name].gpu_type
     installed = {gpu_type: gpus(scenario.supply.installed)}
     world = World(
         pools=SimulatedPools(declared.pools, installed, seed=7, now=started_at),
@@ -93,7 +96,7 @@ def stage(name: str, started_at: float, *, speed: float = 1.0) -> Staged:
             for a in scenario.supply.arrivals
         ),
     )
-    return Staged(scenario, started_at, declared, plan, world)
+    return Staged(scenario, started_at, declared, plans, world)
 
 
 async def play_skipped(name: str, folder: Path) -> Played:
@@ -101,13 +104,13 @@ async def play_skipped(name: str, folder: Path) -> Played:
     async with servers(folder) as given:
         now = (await given.time.get_current_time()).timestamp() // 1.0 + 1.0
         staged = stage(name, now)
-        shell = Shell(given.plane, folder, staged.plan)
+        shell = Shell(given.plane, folder, staged)
         step_s = max(STEP_S, staged.scenario.clock.length_s / _STEPS_AT_MOST)
         async with Lockstep(given, staged.world, folder, now=now, step_s=step_s) as lockstep:
             for command in staged.scenario.commands:
                 await lockstep.play_until(staged.instant(command.at))
                 if command.run.split()[0] not in ASK_A_GATEWAY:
-                    await lockstep.act(shell.type(command.run))
+                    await lockstep.act(shell.type(command))
             await lockstep.play_until(staged.ends_at)
             events, gaps = await lockstep.finish()
             state = await state_of(given.plane)
@@ -148,10 +151,11 @@ async def state_of(plane: ControlPlane) -> dict[str, object]:
 class Shell:
     """Types commands as a person would who has the worker's keys."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, plan: str) -> None:
+    def __init__(self, plane: ControlPlane, folder: Path, staged: Staged) -> None:
         self.write_keys(folder)
-        self._plan = folder / "plan.yaml"
-        self._plan.write_text(plan, encoding="utf-8")
+        self._folder, self._scenario = folder, staged.scenario
+        for name, text in staged.plans.items():
+            (folder / name).write_text(text, encoding="utf-8")
         self._environment = {
             variable("temporal"): plane.client.service_client.config.target_host,
             variable("state"): str(folder),
@@ -164,14 +168,14 @@ class Shell:
         keys = {"keys": [{"kid": "test", "secret": base64.b64encode(SECRET).decode()}]}
         (folder / "keys.json").write_text(json.dumps(keys))
 
-    async def type(self, command: str) -> None:
+    async def type(self, command: Command) -> None:
         """Type a command, again while nobody answers; raises AssertionError where it fails."""
-        words = [str(self._plan) if word == "PLAN" else word for word in shlex.split(command)]
+        words = self._scenario.words(command, self._folder)
         is_again = False
         while True:
             # In a thread, as a command runs a loop of its own.
             done = await asyncio.to_thread(CliRunner().invoke, app, words, env=self._environment)
-            self.said += [f"$ {command}", *done.output.splitlines()]
+            self.said += [f"$ {command.run}", *done.output.splitlines()]
             if done.exit_code != _NOBODY_ANSWERED:
                 break
             is_again = True

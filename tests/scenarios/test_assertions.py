@@ -18,6 +18,8 @@ ABOUT: Final[dict[str, str | list[str]]] = {
     "opens-fully": ["pro", "free"],
     "happens-in-order": ["stage.approved", "stage.advanced", "supply.arrived", "stage.baked"],
     "nothing-widens-between": ["stage.baked", "supply.arrived"],
+    "stands-still-while-frozen": "launch",
+    "is-given-back-in-the-reverse-order": "now",
     "those-inside-are-served-while-signups-are-suspended": "pro",
 }
 
@@ -66,6 +68,26 @@ BREAKS: Final[Sequence[tuple[str, str, Callable[[Event], bool], Break]]] = [
         "image grew for free",
         _of("feature.exposed", tier="free"),
         lambda e: _with(_later(e, -10), feature="image"),
+    ),
+    (
+        "stands-still-while-frozen",
+        "free opened while it was frozen",
+        _of("plan.thawed"),
+        lambda e: _later(e, 15),
+    ),
+    ("stands-still-while-frozen", "it was never frozen", _of("plan.frozen"), lambda _: None),
+    ("stands-still-while-frozen", "it was never thawed", _of("plan.thawed"), lambda _: None),
+    (
+        "is-given-back-in-the-reverse-order",
+        "the plan went on before the GPUs were back",
+        _of("plan.thawed"),
+        lambda e: _later(e, -1),
+    ),
+    (
+        "is-given-back-in-the-reverse-order",
+        "GPUs were never given back",
+        _of("claim.released"),
+        lambda _: None,
     ),
     (
         "those-inside-are-served-while-signups-are-suspended",

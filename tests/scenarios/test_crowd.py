@@ -42,6 +42,9 @@ async def serving(path: str, answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+ASKS_FOR: Final = {"feature": "image-feature", "surface": "chat"}
+
+
 class Pools(MemoryCluster):
     """A cluster that takes its time to answer, as all do."""
 
@@ -69,7 +72,7 @@ class House:
     gateway: str = ""
 
     def __post_init__(self) -> None:
-        self.crowd = Crowd(self.gateway, self.pools, "image", "image-feature")
+        self.crowd = Crowd(self.gateway, self.pools, "image", ASKS_FOR)
 
     async def admit(self, request: web.Request) -> web.Response:
         question: dict[str, str] = await request.json()
@@ -164,7 +167,8 @@ async def test_refusals_are_counted_by_tier_and_code(house: House) -> None:
 
 async def test_what_gets_no_answer_is_lost_and_counted(house: House) -> None:
     (port,) = free_ports(1)
-    house.crowd = Crowd(f"http://{LOOPBACK}:{port}", house.pools, "image", "image-feature")
+    gone = f"http://{LOOPBACK}:{port}"
+    house.crowd = Crowd(gone, house.pools, "image", ASKS_FOR)
     tally = await house.play(*arrivals(2))
     assert tally == {"answers": {}, "served": {}, "lost": {"free": 2}}
 
@@ -300,6 +304,7 @@ async def test_as_a_process_it_plays_what_it_is_ordered(house: House) -> None:
             pools=pools,
             pool="image",
             feature="image",
+            surface="chat",
             started_at=time.time(),
             until_s=1.0,
             tally=house.tally_file,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios.mapping import forecast_gpus, map_plan
+from scenarios.mapping import forecast_gpus, map_plans
 from scenarios.scenario import FOLDER, Clock, ScenarioSpec, load_scenario
 from tidegate.errors import PlanError
 from tidegate.manifests import Manifests, parse_manifests
@@ -35,7 +35,8 @@ def mapped(started_at: datetime = STARTED_AT, speed: float = 240.0) -> Manifests
     clock = LAUNCH_DAY.clock.model_copy(update={"speed": speed})
     scenario = LAUNCH_DAY.model_copy(update={"clock": clock})
     gpus = forecast_gpus(scenario, FORECAST_RPS)
-    return parse_manifests(map_plan(scenario, gpus, started_at), where="mapped")
+    mapped = map_plans(scenario, gpus, started_at)[scenario.plan]
+    return parse_manifests(mapped, where="mapped")
 
 
 def told() -> Manifests:
@@ -174,8 +175,8 @@ def test_a_plan_that_is_none_or_names_what_it_lacks_is_told(
 
 
 def test_a_plan_that_lacks_what_the_scenario_plays_is_told() -> None:
-    pool = LAUNCH_DAY.pool.model_copy(update={"name": "chat"})
-    scenario = LAUNCH_DAY.model_copy(update={"pool": pool, "feature": "chat"})
+    pool = LAUNCH_DAY.pools[0].model_copy(update={"name": "chat"})
+    scenario = LAUNCH_DAY.model_copy(update={"pools": (pool,), "feature": "chat"})
     assert mistakes(scenario) == [
         f"{LAUNCH_DAY.plan}: got no {kind}, which the scenario plays. Add it."
         for kind in ('Feature "chat"', 'Pool "chat"')

@@ -43,6 +43,7 @@ def order(trace: Path | None, tmp_path: Path) -> CrowdOrder:
         pools="http://127.0.0.1:1",
         pool="image",
         feature="image",
+        surface="chat",
         started_at=0.0,
         until_s=LAUNCH_DAY.clock.length_s,
         tally=tmp_path / "tally.json",

@@ -91,7 +91,7 @@ ALL_AT_ONCE: Final = (
     ),
     'story.yaml: spec.demand.maxRps: got "many", expected a number. Write digits, such as 2.5.',
     (
-        'story.yaml: spec.pool.service: got "435", expected a duration. '
+        'story.yaml: spec.pools[0].service: got "435", expected a duration. '
         'Write a number and a unit, such as "90s", "36h" or "1h30m".'
     ),
     (
@@ -121,7 +121,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(
         clock__speed=0,
         demand__tiers={"pro": "110%", "free": 0.5},
         demand__maxRps="many",
-        pool__service="435",
+        pools=[{"name": "image", "slots": 4, "service": "435"}],
         supply__installed="half",
         supply__arrivals=[{"at": "2026-03-04T12:00:00Z", "gpus": 1.5}],
         holds=["events-have-no-gaps"],

@@ -26,13 +26,15 @@ from tidegate.edges.files import load_manifests
 from tidegate.errors import PlanError
 from tidegate.freezes import FreezeSpec
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, SupplySpec
+from tidegate.plans import CheckSpec, CodeRedSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 REFERENCE: Final = (DOCS / "manifests.md").read_text(encoding="utf-8")
 EXAMPLE: Final = DOCS / "examples" / "launch.yaml"
 TARGETED: Final = DOCS / "examples" / "targeted.yaml"
+LATER: Final = DOCS / "examples" / "later.yaml"
+"""Applied after EXAMPLE."""
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "## Tier": TierSpec,
     "## Model": ModelSpec,
@@ -52,6 +54,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "Each of `spec.stages`:": StageSpec,
     "`spec.stages[].only`, ": Segment,
     "`spec.stages[].check`; ": CheckSpec,
+    "## CodeRed": CodeRedSpec,
 }
 MODELS: Final = pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=str)
 
@@ -103,7 +106,8 @@ def test_every_default_is_the_true_one(heading: str, model: type[BaseModel]) -> 
 
 def test_the_complete_example_loads_and_every_name_in_it_is_declared() -> None:
     declared = load_manifests(EXAMPLE, before=Manifests())
-    assert all(getattr(declared, field) for field in Manifests.model_fields)
+    later = load_manifests(LATER, before=declared)
+    assert all(getattr(later.over(declared), field) for field in Manifests.model_fields)
     assert [stage.name for stage in declared.rollouts["image-launch"].stages] == [
         "pro",
         "paying",
@@ -113,7 +117,7 @@ def test_the_complete_example_loads_and_every_name_in_it_is_declared() -> None:
 
 
 def test_the_examples_show_every_field() -> None:
-    written = EXAMPLE.read_text(encoding="utf-8") + TARGETED.read_text(encoding="utf-8")
+    written = "".join(e.read_text(encoding="utf-8") for e in (EXAMPLE, TARGETED, LATER))
     missing = [
         field.alias
         for model in TABLES.values()

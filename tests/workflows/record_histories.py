@@ -8,10 +8,12 @@ import asyncio
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.workflows.company import Company
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
 from tidegate.catalogue import FeatureSpec
@@ -131,6 +133,19 @@ async def is_held_with_all_of_its_kind(given: Given, when: When, then: Then) -> 
     await then.it_ended(RolloutPhase.FINISHED)
 
 
+async def is_frozen_by_a_code_red(given: Given, when: When, then: Then) -> None:
+    """A code red freezes a side project and takes its GPUs, and gives both back."""
+    story = given.story
+    company = Company(story, Path(tempfile.mkdtemp()) / "file.yaml")
+    await company.is_at_work()
+    await company.places()
+    await when.passes("1d")
+    await company.lifts()
+    story.others |= {"code-red": company.red, "feature": feature_id(company.voice)}
+    await when.passes("5d")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -141,6 +156,7 @@ STORIES: Final[Mapping[str, Play]] = {
         has_its_sign_ups_suspended,
         waits_for_a_supply_that_is_late,
         is_held_with_all_of_its_kind,
+        is_frozen_by_a_code_red,
     )
 }
 

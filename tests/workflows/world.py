@@ -20,10 +20,7 @@ from temporalio.worker import (
     Worker,
 )
 
-from activities.expose import AskFeature
-from activities.holding import Holding
-from activities.reserve import Reserve
-from controllers.worker import _SANDBOX, WORKFLOWS, proofs_by
+from controllers.worker import _SANDBOX, WORKFLOWS, acts_on, proofs_by
 from embedded.temporal import SEARCH_ATTRIBUTES
 from tidegate.edges.temporal import ControlPlane
 from tidegate.events import Event
@@ -98,23 +95,11 @@ class _HandOnActivity(ActivityInboundInterceptor):
 
 def make_worker(client: Client, world: World) -> Worker:
     """Host the real workflows and activities, but for those that need Redis."""
-    plane = ControlPlane(client, KEYS)
-    holding, reserve = Holding(plane), Reserve(plane)
     return Worker(
         client,
         task_queue=TASK_QUEUE,
         workflows=list(WORKFLOWS),
-        activities=[
-            world.announce,
-            world.measure,
-            AskFeature(plane).ask_feature,
-            holding.find_features,
-            holding.note_hold,
-            reserve.reserve,
-            reserve.spend,
-            reserve.release,
-            reserve.expect,
-        ],
+        activities=[world.announce, world.measure, *acts_on(ControlPlane(client, KEYS))],
         workflow_runner=_SANDBOX,
         interceptors=[_Hand(world), proofs_by(KEYS)],
     )

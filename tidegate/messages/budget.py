@@ -28,6 +28,18 @@ class Reservation(Message):
     lead_p90_s: float
 
 
+class Loan(Message):
+    """GPUs of one pool that another is to have for a while."""
+
+    loan_id: str
+    """Its claim's id, by which it is given back."""
+    gpu_type: str
+    lender: str
+    borrower: str
+    keep: int = 0
+    """GPUs that the lender does not lend."""
+
+
 class ClaimStatus(Message):
     """Where a reservation stands."""
 

@@ -9,7 +9,7 @@ from tidegate.manifests import Manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.common import Message, OutboxState, State
 from tidegate.messages.feature import feature_id
-from tidegate.plans import RolloutSpec, SupplySpec
+from tidegate.plans import CodeRedSpec, RolloutSpec, SupplySpec
 
 CATALOGUE_ID = "catalogue"
 
@@ -20,18 +20,19 @@ class CatalogueState(State):
     version: int = 0
     declared: Manifests = Field(default_factory=Manifests)
     holds: list[str] = Field(default_factory=list)
-    """Workflow ids of the holds that stand, which what is declared may come under."""
+    """Workflow ids of the holds and code reds that stand: what is declared may come under them."""
     outbox: OutboxState = Field(default_factory=OutboxState)
 
     def workflow_ids(self) -> list[str]:
         """Name the workflows of all that is declared, this one first."""
         features, budgets = self.declared.features, self.declared.budgets
         ids = [CATALOGUE_ID, *map(feature_id, features), *map(budget_id, budgets), *self.holds]
-        return ids + [f"{kind}/{name}" for kind, name in self.declared.plans()]
+        ids += [f"{kind}/{name}" for kind, name in self.declared.plans()]
+        return list(dict.fromkeys(ids))
 
 
 class HoldNote(Message):
-    """That a hold stands, or stands no more."""
+    """That a hold or a code red stands, or stands no more."""
 
     hold_id: str
     stands: bool
@@ -48,3 +49,4 @@ class Declaration(Message):
     features: Mapping[str, FeatureSpec] = Field(default_factory=dict)
     supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
+    code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from tidegate.messages.budget import ClaimStatus, Reservation
+from tidegate.messages.budget import ClaimStatus, Loan, Reservation
 from tidegate.messages.common import Act, Message, State
 from tidegate.messages.steered import PlanOrder, SteeredState
 from tidegate.plans import CheckSpec, RolloutSpec
@@ -74,11 +74,12 @@ class Approval(Act):
 
 
 class BudgetAct(Message):
-    """What an activity asks of a budget: a reservation, or something about a claim."""
+    """What an activity asks of a budget: a reservation, a loan, or something about a claim."""
 
     gpu_type: str
     claim_id: str = ""
     reservation: Reservation | None = None
+    loan: Loan | None = None
 
 
 class Measurement(Message):

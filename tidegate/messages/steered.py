@@ -10,7 +10,7 @@ from tidegate.messages.common import Act, Message, OutboxState, State
 from tidegate.messages.feature import Hold
 from tidegate.spec import Spec
 
-PLAN_KINDS: Final = ("rollout", "supply")
+PLAN_KINDS: Final = ("rollout", "supply", "code-red")
 """A plan's workflow id is its kind and its name, as rollout/image-launch."""
 
 
@@ -27,6 +27,7 @@ class Waits(StrEnum):
     HOLD = "hold"
     FREEZE = "freeze"
     ARRIVAL = "arrival"
+    LIFTING = "lifting"
 
 
 class FreezeOrder(Act):
@@ -36,8 +37,20 @@ class FreezeOrder(Act):
     """The workflow id of the plan that asks for it, as code-red/2025-12."""
 
 
-class SteeredState(State):
-    """What any plan remembers of the people who steer it."""
+class PlanState(State):
+    """What any plan remembers."""
+
+    abort: Act | None = None
+    outbox: OutboxState = Field(default_factory=OutboxState)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether it came to its own end, so that it is not to be started again as it is."""
+        return False
+
+
+class SteeredState(PlanState):
+    """What a plan remembers of the people who steer it."""
 
     waits: Waits = Waits.NOTHING
     paused: Act | None = None
@@ -48,13 +61,6 @@ class SteeredState(State):
     """Since when a pause, a hold or a freeze has stopped the clock."""
     shift: timedelta = timedelta()
     """How much later than planned everything is, after pauses, holds and freezes."""
-    abort: Act | None = None
-    outbox: OutboxState = Field(default_factory=OutboxState)
-
-    @property
-    def has_finished(self) -> bool:
-        """Whether it came to its own end, so that it is not to be started again as it is."""
-        return False
 
     @property
     def is_stopped(self) -> bool:
@@ -72,7 +78,7 @@ class PlanOrder(Message):
 
     name: str
     spec: Spec
-    state: SteeredState
+    state: PlanState
 
     @property
     def plan_id(self) -> str:

@@ -38,6 +38,8 @@ class Claim(_Value):
     gpus: int = Field(ge=0)
     pool: str | None = None
     """The pool that holds it; for LENT, the pool that borrows."""
+    lender: str | None = None
+    """For LENT, the pool that does without."""
     state: ClaimState = ClaimState.GRANTED
     made_at: AwareDatetime
     lead_p50_s: float = 0.0
@@ -54,6 +56,11 @@ class Claim(_Value):
                 # Without a pool nobody would hold them, and they could be granted again.
                 if self.pool is None:
                     raise ValueError(f'claim "{self.id}": got no pool, expected one. Name it.')
+                if (self.kind is ClaimKind.LENT) != (self.lender is not None):
+                    raise ValueError(
+                        f'claim "{self.id}": got the lender {self.lender}, expected one where GPUs '
+                        "are lent, and else none. Name who does without."
+                    )
             case ClaimKind.ARRIVING:
                 if self.expected_at is None or self.expected_by is None:
                     message = f'claim "{self.id}": got no dates, expected both. Give them.'
@@ -106,10 +113,14 @@ def granted_gpus(ledger: Ledger, pool: str) -> int:
     return _reserved(ledger, pool, ClaimState.GRANTED)
 
 
+def borrowed_gpus(ledger: Ledger, pool: str) -> int:
+    """GPUs that a pool has from others for a while."""
+    return sum(c.gpus for c in ledger.of(ClaimKind.LENT) if c.pool == pool)
+
+
 def held_gpus(ledger: Ledger, pool: str) -> int:
-    """All that a pool holds: in use, set aside, borrowed."""
-    borrowed = sum(c.gpus for c in ledger.of(ClaimKind.LENT) if c.pool == pool)
-    return in_use_gpus(ledger, pool) + granted_gpus(ledger, pool) + borrowed
+    """All that a pool holds: in use and set aside, less what it lent, and what it borrowed."""
+    return floor_gpus(ledger, pool) + borrowed_gpus(ledger, pool)
 
 
 def unclaimed_gpus(ledger: Ledger) -> int:
@@ -122,8 +133,8 @@ def unclaimed_gpus(ledger: Ledger) -> int:
 
 def pools(ledger: Ledger) -> tuple[str, ...]:
     """Name every pool that the ledger knows of."""
-    claimed = {claim.pool for claim in ledger.claims.values() if claim.pool is not None}
-    return tuple(sorted(claimed | set(ledger.ready)))
+    named = {p for c in ledger.claims.values() for p in (c.pool, c.lender) if p is not None}
+    return tuple(sorted(named | set(ledger.ready)))
 
 
 def settle(ledger: Ledger) -> Ledger:
@@ -170,9 +181,17 @@ def floor_gpus(ledger: Ledger, pool: str) -> int:
     """GPUs to keep ready for a pool: what its users need, and what its stages were granted.
 
     As many as `is_backed` asks for: were it less, a stage would wait for ever beside users who
-    need more than was reserved for them.
+    need more than was reserved for them. Where the pool has lent some, it does without these.
     """
-    return in_use_gpus(ledger, pool) + granted_gpus(ledger, pool)
+    lent = sum(c.gpus for c in ledger.of(ClaimKind.LENT) if c.lender == pool)
+    return max(0, in_use_gpus(ledger, pool) + granted_gpus(ledger, pool) - lent)
+
+
+def lendable_gpus(ledger: Ledger, pool: str, keep: int) -> int:
+    """GPUs that a pool can lend and still keep so many; none where nobody has counted."""
+    if usable_gpus(ledger) is None:
+        return 0
+    return max(0, floor_gpus(ledger, pool) - keep)
 
 
 def ceiling_gpus(ledger: Ledger, pool: str) -> int | None:

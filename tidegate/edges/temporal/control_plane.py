@@ -166,14 +166,18 @@ class ControlPlane:
         await self._update(plan, verb, order, None)
 
     async def look_again(self, hold: str) -> None:
-        """Have a hold be placed on what was declared since; nothing where it is over."""
+        """Have a hold or a code red take in what was declared since; nothing where it is over."""
         with suppress(Refused):
             await self._update(hold, "look_again", None, int)
 
     async def running_plans(self, name: str) -> list[str]:
         """Return the workflow ids of the plans of this name that run, whatever their kind."""
         ids = [f"{kind}/{name}" for kind in PLAN_KINDS]
-        return [each for each in ids if await self._status(each) is WorkflowExecutionStatus.RUNNING]
+        return [each for each in ids if await self.is_running(each)]
+
+    async def is_running(self, plan: str) -> bool:
+        """Say whether a plan runs, by its workflow id."""
+        return await self._status(plan) is WorkflowExecutionStatus.RUNNING
 
     async def ask_feature(self, name: str, verb: str, message: object) -> dict[str, float] | None:
         """Have a feature do something."""
