@@ -4,7 +4,7 @@ from temporalio import activity
 
 from activities.refusing import refusals_are_final
 from tidegate.edges.temporal import ControlPlane
-from tidegate.messages.budget import ClaimStatus
+from tidegate.messages.budget import ClaimStatus, GiveBackOrder
 from tidegate.messages.rollout import BudgetAct
 from tidegate.messages.supply import ExpectedAct
 
@@ -36,6 +36,13 @@ class Reserve:
         """Have one pool do without GPUs that another gets; returns how many."""
         with refusals_are_final():
             return await self._plane.ask_budget(asked.gpu_type, "lend", asked.loan, int)
+
+    @activity.defn(name="give_back")
+    async def give_back(self, asked: BudgetAct) -> int:
+        """Have a pool give up all that its open stages had reserved; returns how many GPUs."""
+        order = GiveBackOrder(order_id=asked.claim_id, pool=asked.pool)
+        with refusals_are_final():
+            return await self._plane.ask_budget(asked.gpu_type, "give_back", order, int)
 
     @activity.defn(name="expect")
     async def expect(self, asked: ExpectedAct) -> None:

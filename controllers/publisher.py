@@ -20,7 +20,7 @@ LIVES_S: Final = 60.0
 """A part says for how long it may be relied on."""
 _ASK_WITHIN_S: Final = 3.0
 """A part that Redis lost is published again after this, at the latest, whoever does not answer."""
-_NUDGES: Final = ("catalogue.", "feature.", "claim.", "supply.")
+_NUDGES: Final = ("catalogue.", "feature.", "model.", "claim.", "supply.")
 
 
 class Publisher:
@@ -90,10 +90,12 @@ class Publisher:
             return None
         declared = catalogue.declared
         features = {name: await self._plane.feature(name) for name in declared.features}
+        models = {name: await self._plane.model(name) for name in declared.models}
         budgets = {name: await self._plane.budget(name) for name in declared.budgets}
         return compile_intent(
             declared,
             {name: state for name, state in features.items() if state is not None},
+            {name: state for name, state in models.items() if state is not None},
             {name: Ledger() if b is None else b.ledger for name, b in budgets.items()},
             datetime.fromtimestamp(now, UTC),
         )

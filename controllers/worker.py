@@ -15,6 +15,7 @@ from activities.freeze import Freeze
 from activities.holding import Holding
 from activities.measure import Measure
 from activities.reserve import Reserve
+from activities.retire import Retire, Weigh
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.proofs import find_flaw
@@ -25,11 +26,23 @@ from workflows.catalogue import Catalogue
 from workflows.code_red import CodeRed
 from workflows.feature import Feature
 from workflows.hold import Hold
+from workflows.model import Model
 from workflows.proofs import ProofsOfUpdates
+from workflows.retirement import Retirement
 from workflows.rollout import Rollout
 from workflows.supply import Supply
 
-WORKFLOWS: Final = (Budget, Catalogue, CodeRed, Feature, Hold, Rollout, Supply)
+WORKFLOWS: Final = (
+    Budget,
+    Catalogue,
+    CodeRed,
+    Feature,
+    Hold,
+    Model,
+    Retirement,
+    Rollout,
+    Supply,
+)
 
 CACHED_WORKFLOWS: Final = 500
 """How many workflows a worker holds ready; others are played again when they are asked."""
@@ -60,6 +73,7 @@ def replayer() -> Replayer:
 def acts_on(plane: ControlPlane) -> list[Callable[..., Any]]:
     """Return the activities that ask workflows for something, and nobody else."""
     holding, reserve, freeze = Holding(plane), Reserve(plane), Freeze(plane)
+    retire = Retire(plane)
     return [
         AskFeature(plane).ask_feature,
         holding.find_features,
@@ -69,6 +83,9 @@ def acts_on(plane: ControlPlane) -> list[Callable[..., Any]]:
         reserve.reserve,
         reserve.spend,
         reserve.lend,
+        reserve.give_back,
+        retire.ask_model,
+        retire.look_at_pools,
         reserve.release,
         reserve.expect,
     ]
@@ -87,6 +104,7 @@ def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S
         activities=[
             Announce(redis, linger_s=linger_s).announce,
             Measure(redis).measure,
+            Weigh(redis).weigh_use,
             *acts_on(plane),
         ],
         workflow_runner=_SANDBOX,

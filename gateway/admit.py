@@ -78,7 +78,9 @@ class AdmitHandler:
     def _told(self, question: Question, held: Held, now: float, outcome: Outcome) -> Reply:
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
+            retiring = as_headers(
+                headers_of_feature(held.snapshot.intent, outcome.feature, outcome.tier)
+            )
             if outcome.allowed:
                 reply = json_reply(200, _allowed(outcome), *retiring)
             else:

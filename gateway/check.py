@@ -62,7 +62,9 @@ class CheckHandler:
         question = said.question
         reply = self._written.get(held, outcome, now)
         if reply is None:
-            retiring = as_headers(headers_of_feature(held.snapshot.intent, outcome.feature))
+            retiring = as_headers(
+                headers_of_feature(held.snapshot.intent, outcome.feature, outcome.tier)
+            )
             told = (*_told(outcome), *retiring, _NO_STORE)
             reply = (
                 Reply(200, b"", told) if outcome.allowed else refusal(outcome, question.tier, *told)

@@ -10,14 +10,14 @@ from gateway.replies import Header, Reply, Request, as_headers, json_reply, prob
 from tidegate.mistakes import nearest
 from tidegate.rules.explain import rfc3339
 from tidegate.rules.outcome import Code
-from tidegate.rules.retirement import ModelState, find_model, headers_of, state_of
+from tidegate.rules.retirement import ModelPhase, find_model, headers_of, phase_of
 from tidegate.rules.retry import come_back_after_s
 from tidegate.snapshot import IntentPart, ModelIntent
 
 MODELS_PATH: Final = b"/v1/models"
 _GONE: Final = {
-    ModelState.BROWNOUT: Code.MODEL_BROWNOUT.value,
-    ModelState.RETIRED: Code.MODEL_RETIRED.value,
+    ModelPhase.BROWNOUT: Code.MODEL_BROWNOUT.value,
+    ModelPhase.RETIRED: Code.MODEL_RETIRED.value,
 }
 
 
@@ -48,11 +48,11 @@ class ModelsHandler:
         now = self._evaluator.now()
         name, model = found
         headers = as_headers(headers_of(model))
-        state = state_of(model, now)
+        state = phase_of(model, now)
         if state not in _GONE:
             return json_reply(200, _as_json(name, model, now), *headers)
         instead = f". Use {model.successor}" if model.successor else ""
-        is_back = [] if state is ModelState.RETIRED else _is_back(model, now)
+        is_back = [] if state is ModelPhase.RETIRED else _is_back(model, now)
         detail = f"model {name} is {'switched off for a while' if is_back else 'retired'}{instead}"
         more = _as_json(name, model, now)
         return problem(410, _GONE[state], detail, more, *headers, *is_back)
@@ -77,12 +77,15 @@ def _as_json(name: str, model: ModelIntent, now: float) -> dict[str, object]:
     return {
         "model": name,
         "aliases": model.aliases,
-        "state": state_of(model, now),
+        "state": phase_of(model, now),
         "deprecated_at": _instant(model.deprecated_at),
         "sunset_at": _instant(model.sunset_at),
         "successor": model.successor,
         "brownouts": [{"start": _instant(a), "end": _instant(b)} for a, b in model.brownouts],
         "link": model.link,
+        "gone": {tier: _instant(at) for tier, at in model.gone},
+        "spared": model.spared,
+        "personality": dict(model.personality),
     }
 
 

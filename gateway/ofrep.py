@@ -79,7 +79,9 @@ class OfrepHandler:
             return _failed(unknown, {"key": key})
         if reply is None:
             flag = flag_of(held.decider, question, outcome, now)
-            retiring = as_headers(headers_of_feature(held.snapshot.intent, question.feature))
+            retiring = as_headers(
+                headers_of_feature(held.snapshot.intent, question.feature, question.tier)
+            )
             reply = json_reply(200, _as_json(question.feature, flag), *retiring)
             # What tells when to come back is told to each user alone.
             if outcome.retry_after_s is None:

@@ -15,7 +15,7 @@ from controllers.worker import make_worker
 from rehearsal.quiet import Quiet
 from rehearsal.telling import AdmissionTeller
 from rehearsal.world import Servers, World
-from tidegate.cli.applying import apply_file
+from tidegate.cli.applying import Applicant, apply_file
 from tidegate.edges.files import load_manifests
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Gap, Record
@@ -75,7 +75,7 @@ class Lockstep:
         """Apply a file of manifests at this instant, as a person would; raises PlanError."""
         await self._skip_to(self.now)
         await self._recorder.tick(self.now)
-        await apply_file(self.plane, plan, by)
+        await apply_file(self.plane, plan, Applicant(by))
         await self._come_to_rest()
         return load_manifests(plan)
 
@@ -114,6 +114,11 @@ class Lockstep:
         await self._quiet.until(self._ids)
         await self._publisher.tick(self.now)
         self.world.gateway.take(await self._redis.snapshot())
+
+    async def recorded(self) -> Sequence[Event]:
+        """Return all that is recorded by now."""
+        await self._recorder.tick(self.now)
+        return await self._record.events()
 
     async def finish(self) -> tuple[Sequence[Event], Sequence[Gap]]:
         """Tell what is left to tell, and return all that was recorded, and what is missing in it.

@@ -240,6 +240,53 @@ def is_given_back_in_the_reverse_order(evidence: Evidence, code_red: str) -> Ite
         yield f"done: {', '.join(done)}; undone: {', '.join(undone) or 'nothing'}"
 
 
+def tiers_lose_the_model_when_they_were_told(evidence: Evidence, name: str) -> Iterator[str]:
+    """The sunset came no earlier than it was announced, and each notice named its instant."""
+    mine = evidence.about(f"retirement/{name}")
+    announced = mine.first("retirement.announced")
+    sunset = mine.first("retirement.sunset")
+    if announced is None or sunset is None:
+        yield f"{name} was {'never announced' if announced is None else 'never carried through'}"
+        return
+    if sunset.at < _instant(announced.data["sunset_at"]):
+        yield f"the sunset came {_at(sunset)}, and was announced for {announced.data['sunset_at']}"
+    notices = list(mine.of("retirement.notice"))
+    told = {(e.data["tier"], e.data["reason"]) for e in notices}
+    if not notices or len(told) != len(notices):
+        yield f"{len(notices)} notices were told, {len(told)} different ones"
+    for notice in notices:
+        if sunset.at < _instant(notice.data["ends_at"]) or notice.at >= sunset.at:
+            yield f"{notice.data['tier']} was told {_at(notice)} of {notice.data['ends_at']}"
+
+
+def nobody_is_admitted_after(evidence: Evidence, event: str) -> Iterator[str]:
+    """From this event on, of a type and a subject, nobody is let in where they were before.
+
+    The first count of each tier after it may tell of those who came before it.
+    """
+    event_type, _, subject = event.partition(" ")
+    ended = evidence.about(subject).first(event_type)
+    if ended is None:
+        yield f"{event} was never told"
+        return
+    admitted = [e for e in evidence.of("admission.counted") if int(str(e.data["admitted"]))]
+    late = [e for e in admitted if e.at > ended.at]
+    first = {(e.data.get("gateway"), e.data.get("pool"), e.data["tier"]) for e in late}
+    if not admitted or len(late) > len(first):
+        yield f"{len(late)} of {len(admitted)} counts of admissions came after it"
+
+
+def its_gpus_are_given_back(evidence: Evidence, pool: str) -> Iterator[str]:
+    """What a pool's stages had reserved is released, and the pool ends without a replica."""
+    spent = [e.data["claim"] for e in evidence.of("claim.spent") if e.data["pool"] == pool]
+    freed = {e.data["claim"] for e in evidence.of("claim.released")}
+    if not spent or not freed.issuperset(spent):
+        yield f"{pool} spent {', '.join(map(str, spent)) or 'nothing'}, and kept it"
+    sized = [e for e in evidence.of("pool.sized") if e.data.get("pool") == pool]
+    if not sized or int(str(sized[-1].data["booked_gpus"])):
+        yield f"{pool} ended with {sized[-1].data['booked_gpus'] if sized else 'unknown'} GPUs"
+
+
 def those_inside_are_served_while_signups_are_suspended(
     evidence: Evidence, tier: str
 ) -> Iterator[str]:
@@ -282,6 +329,9 @@ ALL: Final[Mapping[str, Holds]] = {
         nothing_widens_between,
         stands_still_while_frozen,
         is_given_back_in_the_reverse_order,
+        tiers_lose_the_model_when_they_were_told,
+        nobody_is_admitted_after,
+        its_gpus_are_given_back,
         those_inside_are_served_while_signups_are_suspended,
     )
 }

@@ -135,7 +135,7 @@ async def _is_over(redis: Redis, history: History, scenario: ScenarioSpec) -> bo
         snapshot = await redis.snapshot()
     except Unavailable:
         snapshot = Snapshot()
-    finished = any(map(scenario.is_last, history.events))
+    finished = scenario.has_ended(history.events)
     ceilings = [share for gate in snapshot.gates.values() for share in gate.ceilings.values()]
     return finished and bool(ceilings) and min(ceilings) >= 1.0
 

@@ -13,7 +13,13 @@ from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.mistakes import shown
 from tidegate.rules.sizing import gpus_for
 
-_MAPPED = {"Rollout": "rollouts", "Supply": "supplies", "CodeRed": "code_reds"}
+_MAPPED = {
+    "Tier": "tiers",
+    "Rollout": "rollouts",
+    "Supply": "supplies",
+    "CodeRed": "code_reds",
+    "Retirement": "retirements",
+}
 """Plans live on the story's clock; pools are real machines and keep their own times."""
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -155,8 +156,9 @@ class ScenarioSpec(Spec):
     clock: Clock
     plan: str
     feature: Name = Field(description="What those who ask want to use.")
-    ends_with: str = Field(
-        description="The event after which nothing is left to tell: its type, and its subject."
+    ends_with: tuple[str, ...] = Field(
+        min_length=1,
+        description="Events after which nothing is left to tell: a type each, and a subject.",
     )
     demand: DemandSpec
     pools: tuple[LocalPoolTerms, ...] = Field(min_length=1)
@@ -177,10 +179,10 @@ class ScenarioSpec(Spec):
         split = shlex.split(command.run)
         return [str(folder / files[word]) if word in files else word for word in split]
 
-    def is_last(self, event: Event) -> bool:
-        """Say whether nothing is left to tell after this event."""
-        event_type, _, subject = self.ends_with.partition(" ")
-        return event.type == event_type and subject in {"", event.subject}
+    def has_ended(self, told: Iterable[Event]) -> bool:
+        """Say whether nothing is left to tell after these events."""
+        seen = {name for e in told for name in (e.type, f"{e.type} {e.subject}")}
+        return seen.issuperset(self.ends_with)
 
 
 def load_scenario(name: str) -> ScenarioSpec:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tidegate.audience import AudienceSpec, LayerSlice
 from tidegate.quantities import (
     Duration,
-    Instant,
     PositiveDuration,
     PositiveShare,
     Share,
@@ -26,41 +25,9 @@ class TierSpec(Spec):
     gated: bool = Field(
         default=True, description="false for paying tiers: a gate never refuses them."
     )
-
-
-class Window(Spec):
-    """A stretch of time in which a retiring model is switched off, so that its users notice."""
-
-    start: Instant
-    end: Instant
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError(
-                f"expected an end after the start, which is {self.start.isoformat()}. "
-                "Write the later instant as end"
-            )
-        return self
-
-
-class RetirementSpec(Spec):
-    """How a model goes: announced, browned out, and gone at the sunset."""
-
-    deprecated_at: Instant = Field(description="From then on answers say that it will go.")
-    sunset_at: Instant = Field(description="From then on it is refused.")
-    successor: Name = Field(description="The Model to use instead.")
-    brownouts: tuple[Window, ...] = Field(default=(), description="Refused in these before.")
-    link: str | None = Field(default=None, description="A page that says more.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.sunset_at < self.deprecated_at:
-            raise ValueError(
-                "expected a sunsetAt no earlier than deprecatedAt, which is "
-                f"{self.deprecated_at.isoformat()}. Swap the two"
-            )
-        return self
+    notice: Duration = Field(
+        default=timedelta(), description="Told at least so long before a model is taken from it."
+    )
 
 
 class ModelSpec(Spec):
@@ -68,7 +35,9 @@ class ModelSpec(Spec):
 
     engine: Literal["vllm"] = Field(default="vllm", description="How its metrics are named.")
     aliases: tuple[Name, ...] = Field(default=(), description="Other names that callers use.")
-    retirement: RetirementSpec | None = Field(default=None, description="Once it is announced.")
+    pinned: tuple[str, ...] = Field(
+        default=(), description="Users who may use what it serves, whatever the exposure."
+    )
 
 
 class ColdStart(Spec):

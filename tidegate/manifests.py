@@ -21,10 +21,11 @@ from tidegate.references import (
     repeated_requirements,
     shared_aliases,
     shared_ranks,
-    strange_brownouts,
+    short_notices,
     surfaces_not_offered,
     unreachable_reserves,
 )
+from tidegate.retiring import RetirementSpec
 from tidegate.spec import Name, Spec
 
 API_VERSION: Final = "tidegate.dev/v1"
@@ -66,6 +67,7 @@ class Manifests(BaseModel):
     supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
     code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)
+    retirements: Mapping[str, RetirementSpec] = Field(default_factory=dict)
 
     def plans(self) -> Iterator[tuple[str, str]]:
         """Yield the kind, as in its workflow id, and the name of each plan."""
@@ -75,6 +77,8 @@ class Manifests(BaseModel):
             yield "rollout", name
         for name in self.code_reds:
             yield "code-red", name
+        for name in self.retirements:
+            yield "retirement", name
 
     def over(self, before: "Manifests") -> "Manifests":
         """Return these on top of what was declared before."""
@@ -94,6 +98,7 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
     "Supply": ("supplies", SupplySpec),
     "Rollout": ("rollouts", RolloutSpec),
     "CodeRed": ("code_reds", CodeRedSpec),
+    "Retirement": ("retirements", RetirementSpec),
 }
 
 
@@ -190,14 +195,17 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
         kind: {*getattr(declared, field), *(w.name for w in manifests if w.kind == kind)}
         for kind, (field, _) in _KINDS.items()
     }
+    # What was announced before kept to what was promised then.
+    named = {w.name for w in manifests if w.kind == "Retirement"}
+    announced = {name: s for name, s in declared.retirements.items() if name in named}
     fits = [
         *shared_ranks(declared.tiers),
         *circular_requirements(declared.features),
         *repeated_requirements(declared.features),
         *overlapping_layers(declared.features),
-        *circular_successors(declared.models),
+        *circular_successors(declared.retirements),
         *shared_aliases(declared.models),
-        *strange_brownouts(declared.models),
+        *short_notices(announced, declared.tiers),
         *surfaces_not_offered(declared.rollouts, declared.features),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),
     ]

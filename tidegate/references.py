@@ -7,10 +7,10 @@ from typing import Final
 from tidegate.catalogue import FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.mistakes import nearest, shown
 from tidegate.plans import RolloutSpec
-from tidegate.quantities import format_share
+from tidegate.quantities import format_duration, format_share
+from tidegate.retiring import RetirementSpec
 
 _REFERENCES: Final = (
-    ("Model", "retirement.successor", "Model"),
     ("Pool", "model", "Model"),
     ("Pool", "gpuType", "Budget"),
     ("Supply", "gpuType", "Budget"),
@@ -20,6 +20,10 @@ _REFERENCES: Final = (
     ("Rollout", "feature", "Feature"),
     ("Rollout", "stages.[].tiers.[]", "Tier"),
     ("CodeRed", "core.[]", "Feature"),
+    ("Retirement", "model", "Model"),
+    ("Retirement", "successor", "Model"),
+    ("Retirement", "cutOffs.[].tiers.[]", "Tier"),
+    ("Retirement", "useBelow.weights.{}", "Tier"),
     ("CodeRed", "keep.{}", "Pool"),
 )
 """Which field of which kind holds the name of what; `[]` stands for each item of a list, `{}` for
@@ -91,23 +95,35 @@ def repeated_requirements(features: Mapping[str, FeatureSpec]) -> Iterator[str]:
                 )
 
 
-def circular_successors(models: Mapping[str, ModelSpec]) -> Iterator[str]:
+def circular_successors(retirements: Mapping[str, RetirementSpec]) -> Iterator[str]:
     """Say which models are to be replaced by themselves, by however many steps."""
-    steps = {
-        name: (model.retirement.successor,)
-        for name, model in models.items()
-        if model.retirement is not None
-    }
+    steps = {spec.model: (spec.successor,) for spec in retirements.values()}
     told: set[str] = set()
-    for name in steps:
-        circle = _circle(name, steps)
+    for name, spec in retirements.items():
+        circle = _circle(spec.model, steps)
         if circle is not None and told.isdisjoint(circle):
             told.update(circle)
             way = " → ".join([*circle, circle[0]])
             yield (
-                f'Model "{circle[0]}": spec.retirement.successor: got a circle ({way}), expected '
+                f'Retirement "{name}": spec.successor: got a circle ({way}), expected '
                 "a model that stays in the end. Name another."
             )
+
+
+def short_notices(
+    retirements: Mapping[str, RetirementSpec], tiers: Mapping[str, TierSpec]
+) -> Iterator[str]:
+    """Say which tiers would be told later than is promised; who lost the model before is told."""
+    for name, spec in retirements.items():
+        for tier, promised in tiers.items():
+            end = spec.end_of(tier)
+            if spec.announced_at < end < spec.announced_at + promised.notice:
+                field = "sunsetAt" if end == spec.sunset_at else "cutOffs"
+                yield (
+                    f'Retirement "{name}": spec.{field}: got {end.isoformat()} for {tier}, '
+                    f"expected {format_duration(promised.notice)} of notice at least, from "
+                    f"{spec.announced_at.isoformat()} on. Move it later, or announce it earlier."
+                )
 
 
 def shared_aliases(models: Mapping[str, ModelSpec]) -> Iterator[str]:
@@ -120,24 +136,6 @@ def shared_aliases(models: Mapping[str, ModelSpec]) -> Iterator[str]:
                     f'Model "{name}": spec.aliases[{i}]: got {shown(alias)}, which means '
                     f'"{first[alias]}", expected a name that means one model. Choose another.'
                 )
-
-
-def strange_brownouts(models: Mapping[str, ModelSpec]) -> Iterator[str]:
-    """Say which brownouts do not lie between announcement and sunset, each after the other."""
-    for name, model in models.items():
-        going = model.retirement
-        if going is None:
-            continue
-        earliest = going.deprecated_at
-        for i, window in enumerate(going.brownouts):
-            if window.start < earliest or window.end > going.sunset_at:
-                yield (
-                    f'Model "{name}": spec.retirement.brownouts[{i}]: got '
-                    f"{window.start.isoformat()} to {window.end.isoformat()}, expected a window "
-                    f"between {earliest.isoformat()} (deprecatedAt, or the end of the one before) "
-                    f"and the sunset, {going.sunset_at.isoformat()}. Move it."
-                )
-            earliest = max(earliest, window.end)
 
 
 def _circle(start: str, steps: Mapping[str, Iterable[str]]) -> list[str] | None:

@@ -74,9 +74,20 @@ class ModelIntent(_Part):
     aliases: tuple[str, ...] = ()
     deprecated_at: float | None = None
     sunset_at: float | None = None
+    """When it is to go, as people are told; nobody is refused before it says `gone`."""
     successor: str | None = None
     brownouts: tuple[tuple[float, float], ...] = ()
     link: str | None = None
+    is_restricted: bool = False
+    """Whether nobody new may come to it."""
+    gone: tuple[tuple[str, float], ...] = ()
+    """Tiers that are refused it, and since when."""
+    retired_at: float | None = None
+    """Since when it is refused to everybody, and its pools serve nobody."""
+    spared: tuple[str, ...] = ()
+    """Tiers that keep it, whatever is told of it."""
+    personality: tuple[tuple[str, str], ...] = ()
+    """For settings of its manner: the successor's that come nearest."""
 
 
 class Opening(_Part):

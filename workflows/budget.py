@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import (
         BudgetState,
         ClaimStatus,
+        GiveBackOrder,
         Loan,
         Observation,
         Reservation,
@@ -147,6 +148,26 @@ class Budget:
 
     @lend.validator
     def _may_lend(self, loan: Loan) -> None:
+        """Whoever signs for it may."""
+
+    @workflow.update
+    def give_back(self, order: GiveBackOrder) -> int:
+        """Take all that a pool's open stages had reserved, once; returns how many GPUs."""
+        if order.order_id not in self.state.given_back:
+            spent = [
+                claim
+                for claim in self.state.ledger.of(ClaimKind.RESERVED)
+                if claim.pool == order.pool and claim.state is ClaimState.SPENT
+            ]
+            for claim in spent:
+                self.tell_claim("claim.released", claim.id, f"{order.pool} serves nobody any more")
+                self.state.owners.pop(claim.id, None)
+            self.state.given_back[order.order_id] = sum(claim.gpus for claim in spent)
+            self.change(self.state.ledger.drop(claim.id for claim in spent))
+        return self.state.given_back[order.order_id]
+
+    @give_back.validator
+    def _may_give_back(self, order: GiveBackOrder) -> None:
         """Whoever signs for it may."""
 
     @workflow.update
@@ -344,7 +365,7 @@ def _differs(status: ClaimStatus, told: ClaimStatus | None, now: datetime) -> bo
     ) or (
         _moved(status.forecast, told.forecast, now)
         if status.state is ClaimState.WAITING
-        else _is_over(told, now)
+        else _is_over(told, now) and not _is_over(status, now)
     )
 
 

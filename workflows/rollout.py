@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
-from typing import Final, assert_never
+from typing import assert_never
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -33,10 +32,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.rollout_events import RolloutEvents
     from workflows.rollout_view import show_rollout, what_is_awaited
     from workflows.steered import Aborted, Steered
-
-_LOOK_AGAIN: Final = timedelta(seconds=1)
-_LOOK_AGAIN_DOUBLES: Final = 6
-"""A feature that another hand holds is asked again after 2 s, and then up to every 64 s."""
 
 
 @workflow.defn(name="Rollout")
@@ -227,11 +222,6 @@ class Rollout(Steered):
         await self.until_backed_by_ready_replicas(stage)
         claim = self.state.claim
         return claim is None or claim.ready_gpus >= claim.in_use_gpus
-
-    async def look_again(self, looks: int, waits: Waits) -> None:
-        """Wait before asking again, longer each time: it may be a matter of months."""
-        pause = _LOOK_AGAIN * 2 ** min(looks, _LOOK_AGAIN_DOUBLES)
-        await self.until_instant(workflow.now() - self.state.shift + pause, waits)
 
     async def tell_what_is_awaited(self, stage: StageSpec, claim: ClaimStatus) -> None:
         """Say what the stage lacks, and when that is expected."""

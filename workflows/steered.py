@@ -4,6 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
 
 from temporalio import workflow
 
@@ -13,6 +14,16 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.steered import FreezeOrder, PlanOrder, SteeredState, Waits
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
+
+
+_LOOK_AGAIN: Final = timedelta(seconds=1)
+_SOON: Final = 6
+_LATER: Final = 12
+"""What another hand must change is looked at again after 2 s, and then up to every 64 s; what
+changes in days, up to every 68 minutes."""
+
+
+_CHANGE_IN_DAYS: Final = frozenset({Waits.USE, Waits.SUCCESSOR})
 
 
 class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
@@ -82,22 +93,38 @@ class Steered(ABC):
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self.order)
 
-    async def until_instant(self, planned_at: datetime, waits: Waits) -> None:
-        """Wait for an instant of the plan, moved by all pauses and holds so far and to come."""
+    async def until_instant(
+        self, planned_at: datetime, waits: Waits, *, or_when: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait for an instant of the plan, moved by all pauses and holds so far and to come.
+
+        Returns whether it came, and not before it what is given as `or_when`.
+        """
         while True:
             await self.until(lambda: True, waits)
+            if or_when():
+                return False
             due_at = planned_at + self.state.shift
             left = due_at - workflow.now()
             if left <= timedelta():
-                return
+                return True
             try:
                 await workflow.wait_condition(
-                    lambda: self.is_stopped or self.state.abort is not None,
+                    lambda: self.is_stopped or self.state.abort is not None or or_when(),
                     timeout=left,
                     timeout_summary=f"{waits} until {due_at:%F %T}",
                 )
             except TimeoutError:
                 continue
+
+    async def look_again(
+        self, looks: int, waits: Waits, *, or_when: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait before looking for the so-many-eth time, longer each time: it may take months."""
+        doubles = _LATER if waits in _CHANGE_IN_DAYS else _SOON
+        pause = _LOOK_AGAIN * 2 ** min(looks, doubles)
+        at = workflow.now() - self.state.shift + pause
+        await self.until_instant(at, waits, or_when=or_when)
 
     def show_waiting(self, waits: Waits) -> None:
         """Remember and show what is awaited."""

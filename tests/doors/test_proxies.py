@@ -84,7 +84,7 @@ async def test_who_may_is_passed_on_and_who_may_not_is_told_why(door: Door) -> N
     await door.publish(feature(exposure={"pro": 1.0}))
     assert code(await door.ask("free")) == "not-exposed"
 
-    await door.publish(models={"image-2": ModelIntent(sunset_at=time.time() - 1.0)})
+    await door.publish(models={"image-2": ModelIntent(retired_at=time.time() - 1.0)})
     retired = await door.ask("pro")
     assert (retired.status, code(retired)) == (410, "model-retired")
     assert len(door.passed_on) == reached + 1

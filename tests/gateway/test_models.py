@@ -15,6 +15,7 @@ GOING = ModelIntent(
     aliases=("image-latest",),
     deprecated_at=NOW + DAY_S,
     sunset_at=NOW + 30 * DAY_S,
+    retired_at=NOW + 30 * DAY_S,
     successor="image-3",
     brownouts=((NOW + 2 * DAY_S, NOW + 2 * DAY_S + 3600.0),),
     link="https://example.com/image-2",

@@ -6,12 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import claim, ledgers
-from tidegate.catalogue import ColdStart, FeatureSpec, PoolSpec, TierSpec
+from tidegate.catalogue import ColdStart, FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState, Hold, WaitingNote
+from tidegate.messages.model import Going, ModelState
 from tidegate.rules.intent import compile_intent
 from tidegate.rules.ledger import ClaimKind, Ledger, ceiling_gpus, floor_gpus
-from tidegate.snapshot import DateRange, FeatureIntent, PoolIntent, Signups, TierPolicy
+from tidegate.snapshot import (
+    DateRange,
+    FeatureIntent,
+    IntentPart,
+    PoolIntent,
+    Signups,
+    TierPolicy,
+)
 
 POOL = PoolSpec(
     model="image-2",
@@ -32,6 +40,7 @@ POOL = PoolSpec(
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DECLARED = Manifests(
     tiers={"pro": TierSpec(rank=0, gated=False), "free": TierSpec(rank=1)},
+    models={"image-2": ModelSpec()},
     pools={"image": POOL},
     features={"image": FeatureSpec(pool="image")},
 )
@@ -40,16 +49,16 @@ SPEC = FeatureSpec(pool="image", surfaces=("chat", "api"), on_stale="close")
 
 def pool(ledger: Ledger | None) -> PoolIntent:
     ledgers = {} if ledger is None else {"h100": ledger}
-    return compile_intent(DECLARED, {}, ledgers, NOON).pools["image"]
+    return compile_intent(DECLARED, {}, {}, ledgers, NOON).pools["image"]
 
 
 def feature(**held: object) -> FeatureIntent:
     state = FeatureState.model_validate({"name": "image", "spec": SPEC, **held})
-    return compile_intent(DECLARED, {"image": state}, {}, NOON).features["image"]
+    return compile_intent(DECLARED, {"image": state}, {}, {}, NOON).features["image"]
 
 
 def test_tiers_carry_their_rank_and_whether_they_are_gated() -> None:
-    assert compile_intent(DECLARED, {}, {}, NOON).tiers == {
+    assert compile_intent(DECLARED, {}, {}, {}, NOON).tiers == {
         "pro": TierPolicy(rank=0, gated=False),
         "free": TierPolicy(rank=1, gated=True),
     }
@@ -147,10 +156,38 @@ def test_how_sign_ups_stand_is_carried() -> None:
 
 def test_a_feature_that_was_never_declared_is_unknown_to_gateways() -> None:
     state = FeatureState(name="image", exposure={"pro": 1.0})
-    assert compile_intent(DECLARED, {"image": state}, {}, NOON).features == {}
-    assert compile_intent(DECLARED, {}, {}, NOON).features == {}
+    assert compile_intent(DECLARED, {"image": state}, {}, {}, NOON).features == {}
+    assert compile_intent(DECLARED, {}, {}, {}, NOON).features == {}
 
 
 @given(st.dictionaries(st.sampled_from(["pro", "free"]), st.floats(0.0, 1.0)))
 def test_exposure_is_carried_as_it_is_and_never_widened(exposure: dict[str, float]) -> None:
     assert feature(exposure=exposure).exposure == exposure
+
+
+def gone(**changes: object) -> IntentPart:
+    """Compile what is published of a model that goes."""
+    state = FeatureState(name="image", spec=FeatureSpec(pool="image", invited=("lee",)))
+    written = {"successor": "image-3", "deprecated_at": NOON, "sunset_at": None, **changes}
+    model = ModelState(name="image-2", going=Going.model_validate(written), carried={"x": ("ada",)})
+    return compile_intent(DECLARED, {"image": state}, {"image-2": model}, {}, NOON)
+
+
+def test_a_model_that_goes_says_so_and_nobody_knows_the_day_while_it_stands_still() -> None:
+    model = gone(gone={"free": NOON}, spared=("pro",), personality={"a": "b"}).models["image-2"]
+    at = NOON.timestamp()
+    assert (model.deprecated_at, model.sunset_at, model.successor) == (at, None, "image-3")
+    assert (model.gone, model.spared) == ((("free", at),), ("pro",))
+    assert model.personality == (("a", "b"),)
+
+
+def test_a_pool_whose_model_is_retired_is_for_no_replica_and_before_that_as_declared() -> None:
+    pool = gone(retired_at=NOON).pools["image"]
+    assert (pool.min_replicas, pool.max_replicas) == (0, 0)
+    declared = DECLARED.pools["image"]
+    pool = gone().pools["image"]
+    assert (pool.min_replicas, pool.max_replicas) == (declared.min_replicas, declared.max_replicas)
+
+
+def test_users_who_are_pinned_to_a_model_may_use_what_it_serves() -> None:
+    assert gone().features["image"].invited == ("lee", "ada")

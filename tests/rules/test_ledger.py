@@ -158,10 +158,13 @@ def test_a_pool_may_book_its_floor_wherever_the_ledger_is_not_over_claimed(
 
 
 @given(ledger=ledgers(), pool=pools)
-def test_a_pool_kept_at_its_floor_backs_every_stage_granted_to_it(
+def test_a_pool_that_lent_nothing_and_is_kept_at_its_floor_backs_every_stage_granted_to_it(
     ledger: Ledger, pool: str
 ) -> None:
-    kept = ledger.model_copy(update={"ready": {pool: floor_gpus(ledger, pool)}})
+    lent = [c.id for c in ledger.of(ClaimKind.LENT) if c.lender == pool]
+    kept = ledger.drop(lent).model_copy(
+        update={"ready": {pool: floor_gpus(ledger.drop(lent), pool)}}
+    )
     granted = [
         c for c in kept.of(ClaimKind.RESERVED) if c.pool == pool and c.state is ClaimState.GRANTED
     ]

@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,15 @@ from scenarios.assertions import Evidence
 from scenarios.scenario import ScenarioSpec
 from tests.embedded.until import until
 from tests.integration.control_plane import Stack, control_plane
-from tests.scenarios.skipped import ASK_A_GATEWAY, Played, Shell, Staged, stage, state_of
+from tests.scenarios.skipped import (
+    ASK_A_GATEWAY,
+    Played,
+    Shell,
+    Staged,
+    stage,
+    state_of,
+    transitions,
+)
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
@@ -61,8 +70,14 @@ class _Stage:
         return self.stack.plane
 
 
-async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
-    """Play a story fast, kill while it plays, and wait until it has come to rest."""
+async def play_disturbed(
+    name: str, folder: Path, kills: Kills, before: Sequence[Counter[tuple[object, ...]]]
+) -> Played:
+    """Play a story fast, kill while it plays, and wait until it has come to rest.
+
+    Whoever types a command has seen what was told `before` it: what a kill makes late, they wait
+    for, as a person would who acts on what happened.
+    """
     async with _standing(folder) as real:
         now, plays_s = time.time(), max(_PLAYS_S, _A_KILL_TAKES_S * kills.number)
         speed = stage(name, now).scenario.clock.length_s / plays_s
@@ -71,8 +86,9 @@ async def play_disturbed(name: str, folder: Path, kills: Kills) -> Played:
         looping = asyncio.create_task(_run_loops(real, staged, folder))
         killing = asyncio.create_task(_kill(real, kills))
         try:
-            for command in staged.scenario.commands:
+            for command, told in zip(staged.scenario.commands, before, strict=True):
                 await asyncio.sleep(staged.instant(command.at) - time.time())
+                await until(partial(_has_told, real, told), _ENDS_WITHIN_S)
                 if command.run.split()[0] not in ASK_A_GATEWAY:
                     await shell.type(command)
             await killing
@@ -98,9 +114,13 @@ async def _standing(folder: Path) -> AsyncIterator[_Stage]:
         yield _Stage(stack, redis, record)
 
 
+async def _has_told(real: _Stage, expected: Counter[tuple[object, ...]]) -> bool:
+    return not expected or transitions(await real.record.events()) >= expected
+
+
 async def _has_ended(real: _Stage, scenario: ScenarioSpec) -> bool:
     """Say whether the last event is recorded, and all that was told, and nobody does anything."""
-    if not any(map(scenario.is_last, await real.record.events())):
+    if not scenario.has_ended(await real.record.events()):
         return False
     return not (await _is_acting(real) or await real.record.gaps())
 

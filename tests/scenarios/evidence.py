@@ -34,6 +34,13 @@ spec:
 """
 
 
+_SUBJECTS: Final = {
+    "stage": "rollout/launch",
+    "plan": "rollout/launch",
+    "retirement": "retirement/old",
+}
+
+
 class Told:
     """Writes events as the loops and workflows do, numbered by their source."""
 
@@ -51,19 +58,29 @@ class Told:
                 sequence=self._numbers[source],
                 type=event_type,
                 at=START + timedelta(minutes=at_min),
-                subject="rollout/launch" if kind in {"stage", "plan"} else "",
+                subject=_SUBJECTS.get(kind, ""),
                 data=data,
             )
         )
 
     def sized(self, at_min: float, *, ready: int, booked: int, installed: int) -> None:
         self.tell(
-            at_min, "pool.sized", ready_gpus=ready, booked_gpus=booked, installed_gpus=installed
+            at_min,
+            "pool.sized",
+            pool="image",
+            ready_gpus=ready,
+            booked_gpus=booked,
+            installed_gpus=installed,
         )
 
     def claim(self, at_min: float, verb: str, stage: str, **gpus: int) -> None:
         counted = {"gpus" if name == "gpus" else f"{name}_gpus": n for name, n in gpus.items()}
-        self.tell(at_min, f"claim.{verb}", claim=f"rollout/launch/run/{stage}", **counted)
+        claim = f"rollout/launch/run/{stage}"
+        self.tell(at_min, f"claim.{verb}", claim=claim, pool="image", **counted)
+
+
+def _minute(minutes: float) -> str:
+    return (START + timedelta(minutes=minutes)).isoformat()
 
 
 def true_evidence() -> Evidence:
@@ -101,4 +118,17 @@ def true_evidence() -> Evidence:
     told.tell(22, "stage.advanced", stage="free")
     told.tell(24, "admission.counted", tier="free", admitted=50, refused_by_gate=9)
     told.tell(27, "stage.baked", stage="free")
+    _retire(told)
     return Evidence(told.events, [], parse_manifests(PLAN, where="plan"))
+
+
+def _retire(told: Told) -> None:
+    told.tell(28, "retirement.announced", sunset_at=_minute(31))
+    told.tell(29, "retirement.notice", tier="pro", reason="2m before", ends_at=_minute(31))
+    told.tell(31, "retirement.sunset")
+    told.tell(31.2, "admission.counted", tier="pro", admitted=3, refused_by_gate=0)
+    told.claim(32, "released", "pro", gpus=2)
+    told.claim(32, "released", "free", gpus=3)
+    told.tell(32, "retirement.retired")
+    told.tell(33, "admission.counted", tier="pro", admitted=0, refused_by_gate=0)
+    told.sized(33, ready=0, booked=0, installed=8)

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +24,12 @@ from tests.rehearsal.skipped_time import servers
 from tests.workflows.world import SECRET
 from tidegate.cli.main import app
 from tidegate.edges.temporal import ControlPlane
+from tidegate.events import Event
 from tidegate.manifests import Manifests, parse_manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.feature import feature_id
+from tidegate.messages.retirement import RetirementOrder
 from tidegate.messages.rollout import RolloutOrder
 from tidegate.messages.steered import PlanOrder
 from tidegate.messages.supply import SupplyOrder
@@ -34,9 +37,9 @@ from tidegate.rules.ledger import ClaimKind
 from tidegate.settings import variable
 
 _ORDERS: Final[Mapping[str, type[PlanOrder]]] = {
-    order.kind: order for order in (RolloutOrder, SupplyOrder, CodeRedOrder)
+    order.kind: order for order in (RolloutOrder, SupplyOrder, CodeRedOrder, RetirementOrder)
 }
-_STEPS_AT_MOST: Final = 700
+_STEPS_AT_MOST: Final = 350
 _REFUSED: Final = 3
 _NOBODY_ANSWERED: Final = 4
 ASK_A_GATEWAY: Final = frozenset({"why"})
@@ -52,6 +55,8 @@ class Played:
     scenario: ScenarioSpec
     state: Mapping[str, object]
     """What is left in the entities."""
+    before: Sequence[Counter[tuple[object, ...]]] = ()
+    """The transitions that were told before each command."""
 
     def findings(self) -> list[Finding]:
         return examine(self.evidence, self.scenario.holds)
@@ -99,6 +104,28 @@ def stage(name: str, started_at: float, *, speed: float = 1.0) -> Staged:
     return Staged(scenario, started_at, declared, plans, world)
 
 
+_AS_OFTEN_AS_IT_LIKES: Final = (
+    "admission.",
+    "gate.",
+    "pool.",
+    "supply.",
+    "stage.waiting",
+    "stage.forecast",
+    "feature.waiting",
+    "model.goes",
+)
+"""What is told depends on when pools and queues are looked at, or how much is told at once."""
+
+
+def transitions(events: Iterable[Event]) -> Counter[tuple[object, ...]]:
+    """Count what was told of each thing, apart from what pools and queues decide."""
+    return Counter(
+        (e.type, e.subject, e.data.get("stage"), e.data.get("tier"), e.data.get("after"))
+        for e in events
+        if not e.type.startswith(_AS_OFTEN_AS_IT_LIKES)
+    )
+
+
 async def play_skipped(name: str, folder: Path) -> Played:
     """Live through a story at its own speed; raises AssertionError where a command fails."""
     async with servers(folder) as given:
@@ -107,15 +134,17 @@ async def play_skipped(name: str, folder: Path) -> Played:
         shell = Shell(given.plane, folder, staged)
         step_s = max(STEP_S, staged.scenario.clock.length_s / _STEPS_AT_MOST)
         async with Lockstep(given, staged.world, folder, now=now, step_s=step_s) as lockstep:
+            before = []
             for command in staged.scenario.commands:
                 await lockstep.play_until(staged.instant(command.at))
+                before.append(transitions(await lockstep.recorded()))
                 if command.run.split()[0] not in ASK_A_GATEWAY:
                     await lockstep.act(shell.type(command))
             await lockstep.play_until(staged.ends_at)
             events, gaps = await lockstep.finish()
             state = await state_of(given.plane)
         evidence = Evidence(events, [str(gap) for gap in gaps], staged.declared)
-    return Played(evidence, shell.said, staged.scenario, state)
+    return Played(evidence, shell.said, staged.scenario, state, before)
 
 
 async def state_of(plane: ControlPlane) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """Every story holds what it promises in skipped time, and ends the same whatever is killed."""
 
 import os
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -10,7 +9,7 @@ import pytest
 
 from scenarios.scenario import FOLDER
 from tests.scenarios.disturbed import Kills, play_disturbed
-from tests.scenarios.skipped import Played, play_skipped
+from tests.scenarios.skipped import Played, play_skipped, transitions
 
 pytestmark = [
     pytest.mark.scenario,
@@ -21,16 +20,6 @@ pytestmark = [
 STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
 KILLS: Final = int(os.environ.get("KILLS", "3"))
 """How often a story is disturbed; `make chaos` does it 20 times."""
-_AS_OFTEN_AS_IT_LIKES: Final = (
-    "admission.",
-    "gate.",
-    "pool.",
-    "supply.",
-    "stage.waiting",
-    "stage.forecast",
-    "feature.waiting",
-)
-"""What is told depends on when pools and queues are looked at."""
 
 Undisturbed = Callable[[str], Awaitable[Played]]
 
@@ -62,16 +51,8 @@ async def test_killed_while_it_plays_a_story_ends_the_same_and_does_nothing_twic
     name: str, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     expected = await undisturbed(name)
-    played = await play_disturbed(name, tmp_path, Kills(KILLS, seed=len(name)))
+    kills = Kills(KILLS, seed=len(name))
+    played = await play_disturbed(name, tmp_path, kills, expected.before)
     assert played.state == expected.state
-    assert _transitions(played) == _transitions(expected)
+    assert transitions(played.evidence.events) == transitions(expected.evidence.events)
     assert played.evidence.gaps == []
-
-
-def _transitions(played: Played) -> Counter[tuple[object, ...]]:
-    """Count what was told of each thing, apart from what pools and queues decide."""
-    return Counter(
-        (e.type, e.subject, e.data.get("stage"), e.data.get("tier"), e.data.get("after"))
-        for e in played.evidence.events
-        if not e.type.startswith(_AS_OFTEN_AS_IT_LIKES)
-    )

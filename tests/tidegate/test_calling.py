@@ -88,7 +88,7 @@ def test_a_tier_that_could_not_come_in_is_not_called() -> None:
             True,
         ),
         (held(kill=killing()), "closed by sam: it leaks", False),
-        (held(model=ModelIntent(sunset_at=NOW - 1.0)), "is retired", False),
+        (held(model=ModelIntent(retired_at=NOW - 1.0)), "is retired", False),
         (held(model=ModelIntent(brownouts=((NOW - 1.0, NOW + 9.0),))), "switched off", False),
         (held(offered(exposure={}, opens={"free": OPENS})), "not open for free", False),
         (held(shut=None), "nothing is heard of its gate", False),

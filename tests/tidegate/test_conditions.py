@@ -271,7 +271,7 @@ def test_an_order_for_some_tiers_leaves_the_others() -> None:
 def test_a_retiring_model_is_refused_in_its_brownouts_and_from_its_sunset_on() -> None:
     going = ModelIntent(
         deprecated_at=NOW - 100,
-        sunset_at=NOW + 100,
+        retired_at=NOW + 100,
         successor="image-3",
         brownouts=((NOW, NOW + 10),),
     )
@@ -292,6 +292,38 @@ def test_a_retiring_model_is_refused_in_its_brownouts_and_from_its_sunset_on() -
     brownout = decider.decide("image", "ada", "pro", "api", NOW)
     assert brownout.until == NOW + 10
     assert "use image-3" in brownout.reason
+
+
+def going(**changes: object) -> Decider:
+    model = ModelIntent.model_validate({"deprecated_at": NOW, "successor": "image-3", **changes})
+    return Decider(snapshot(intent().model_copy(update={"models": {POOL.model: model}})))
+
+
+def test_a_tier_that_lost_the_model_is_refused_and_the_others_are_not() -> None:
+    decider = going(gone=(("free", NOW + 5),), brownouts=())
+    assert decider.decide("image", "ada", "free", "api", NOW + 4).allowed
+    lost = decider.decide("image", "ada", "free", "api", NOW + 5)
+    assert lost.code is Code.MODEL_RETIRED
+    assert decider.decide("image", "ada", "pro", "api", NOW + 5).allowed
+
+
+def test_a_tier_that_keeps_the_model_notices_nothing() -> None:
+    decider = going(
+        spared=("pro",), retired_at=NOW, brownouts=((NOW, NOW + 60),), is_restricted=True
+    )
+    assert decider.decide("image", "ada", "pro", "api", NOW + 1).allowed
+    assert decider.decide("image", "ada", "free", "api", NOW + 1).code is Code.MODEL_RETIRED
+    signup = Question("image", "ada", "pro", "api", asks=Asks.SIGNUP)
+    assert decider.answer(signup, NOW + 1).allowed
+
+
+def test_nobody_new_comes_to_a_model_that_is_restricted_and_who_is_inside_stays() -> None:
+    decider = going(is_restricted=True)
+    signup = Question("image", "ada", "pro", "api", asks=Asks.SIGNUP)
+    refused = decider.answer(signup, NOW)
+    assert refused.code is Code.SIGNUPS_SUSPENDED
+    assert "its model will be retired; use image-3" in refused.reason
+    assert decider.decide("image", "ada", "pro", "api", NOW).allowed
 
 
 # --- sign-ups ---

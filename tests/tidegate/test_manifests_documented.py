@@ -16,10 +16,8 @@ from tidegate.catalogue import (
     FeatureSpec,
     ModelSpec,
     PoolSpec,
-    RetirementSpec,
     TierSpec,
     WaitlistSpec,
-    Window,
 )
 from tidegate.documents import read_documents
 from tidegate.edges.files import load_manifests
@@ -28,6 +26,7 @@ from tidegate.freezes import FreezeSpec
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
 from tidegate.plans import CheckSpec, CodeRedSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
+from tidegate.retiring import CutOffSpec, RetirementSpec, UseLimitSpec, Window
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 REFERENCE: Final = (DOCS / "manifests.md").read_text(encoding="utf-8")
@@ -38,8 +37,6 @@ LATER: Final = DOCS / "examples" / "later.yaml"
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "## Tier": TierSpec,
     "## Model": ModelSpec,
-    "`spec.retirement`:": RetirementSpec,
-    "Each of `spec.retirement.brownouts`:": Window,
     "## Supply": SupplySpec,
     "## Pool": PoolSpec,
     "`spec.coldStart`:": ColdStart,
@@ -55,6 +52,10 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.stages[].only`, ": Segment,
     "`spec.stages[].check`; ": CheckSpec,
     "## CodeRed": CodeRedSpec,
+    "## Retirement": RetirementSpec,
+    "Each of `spec.brownouts`:": Window,
+    "Each of `spec.cutOffs`:": CutOffSpec,
+    "`spec.useBelow`:": UseLimitSpec,
 }
 MODELS: Final = pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=str)
 
@@ -107,7 +108,9 @@ def test_every_default_is_the_true_one(heading: str, model: type[BaseModel]) -> 
 def test_the_complete_example_loads_and_every_name_in_it_is_declared() -> None:
     declared = load_manifests(EXAMPLE, before=Manifests())
     later = load_manifests(LATER, before=declared)
-    assert all(getattr(later.over(declared), field) for field in Manifests.model_fields)
+    others = load_manifests(TARGETED, before=Manifests())
+    every = others.over(later.over(declared))
+    assert all(getattr(every, field) for field in Manifests.model_fields)
     assert [stage.name for stage in declared.rollouts["image-launch"].stages] == [
         "pro",
         "paying",

@@ -28,7 +28,7 @@ spec:
   {model: base, gpuType: h100, maxReplicas: 4, capacityRps: 4, queueWaitTarget: 2s,
    coldStart: {p50: 90s, p90: 4m}, readingLimit: 15s, actuationLag: 10s, scaleDownWindow: 10m}
 """
-GOING = {"deprecatedAt": "2026-03-01T00:00:00Z", "sunsetAt": "2026-09-01T00:00:00Z"}
+GOING = {"announcedAt": "2026-03-01T00:00:00Z", "sunsetAt": "2026-09-01T00:00:00Z"}
 
 
 def manifest(kind: str, name: str, spec: Mapping[str, object]) -> str:
@@ -44,10 +44,9 @@ def model(name: str, **spec: object) -> str:
     return manifest("Model", name, spec)
 
 
-def retiring(name: str, successor: str, *brownouts: tuple[str, str], **spec: object) -> str:
-    windows = [{"start": start, "end": end} for start, end in brownouts]
-    going = {**GOING, "successor": successor, "brownouts": windows}
-    return model(name, retirement=going, **spec)
+def retirement(name: str, successor: str, **spec: object) -> str:
+    going = {**GOING, "model": name, "owner": "mara", "successor": successor}
+    return manifest("Retirement", name, {**going, **spec})
 
 
 def told(*manifests: str) -> list[str]:
@@ -69,14 +68,16 @@ def told(*manifests: str) -> list[str]:
             feature("b", layer={"name": "labs", "start": "50%", "end": "100%"}),
             feature("c", layer={"name": "other", "end": "100%"}),
         ),
-        (retiring("old", "newer"), retiring("newer", "base", aliases=["latest"])),
         (
-            retiring(
-                "old",
-                "base",
-                ("2026-08-01T09:00:00Z", "2026-08-01T10:00:00Z"),
-                ("2026-08-01T10:00:00Z", "2026-09-01T00:00:00Z"),
-            ),
+            model("old"),
+            model("newer", aliases=["latest"]),
+            retirement("old", "newer"),
+            retirement("newer", "base"),
+        ),
+        (
+            manifest("Tier", "pro", {"rank": 7, "notice": "20w"}),
+            model("old"),
+            retirement("old", "base"),
         ),
     ],
 )
@@ -108,16 +109,29 @@ def test_what_fits_together_is_taken(manifests: tuple[str, ...]) -> None:
             'Feature "b": spec.layer.start: got 50% of "labs", where "a" reaches to 60%',
         ),
         (
-            (retiring("old", "newer"), retiring("newer", "old")),
-            'Model "old": spec.retirement.successor: got a circle (old → newer → old)',
+            (
+                model("old"),
+                model("newer"),
+                retirement("old", "newer"),
+                retirement("newer", "old"),
+            ),
+            'Retirement "old": spec.successor: got a circle (old → newer → old)',
         ),
         (
-            (retiring("old", "old"),),
-            'Model "old": spec.retirement.successor: got a circle (old → old)',
+            (model("old"), retirement("old", "old")),
+            'Retirement "old": spec.successor: got a circle (old → old)',
         ),
         (
-            (retiring("old", "bose"),),
-            'spec.retirement.successor: got "bose", expected the name of a Model. Did you mean',
+            (model("old"), retirement("old", "bose")),
+            'spec.successor: got "bose", expected the name of a Model. Did you mean',
+        ),
+        (
+            (
+                manifest("Tier", "pro", {"rank": 7, "notice": "52w"}),
+                model("old"),
+                retirement("old", "base"),
+            ),
+            'Retirement "old": spec.sunsetAt: got 2026-09-01T00:00:00+00:00 for pro, expected 364d',
         ),
         (
             (model("a", aliases=["latest"]), model("b", aliases=["latest"])),
@@ -125,25 +139,6 @@ def test_what_fits_together_is_taken(manifests: tuple[str, ...]) -> None:
         ),
         ((model("a", aliases=["base"]),), 'Model "a": spec.aliases[0]: got "base", which means'),
         ((model("a", aliases=["x", "x"]),), 'Model "a": spec.aliases[1]: got "x", which means "a"'),
-        (
-            (retiring("old", "base", ("2026-02-01T09:00:00Z", "2026-04-01T00:00:00Z")),),
-            'Model "old": spec.retirement.brownouts[0]: got 2026-02-01T09:00:00+00:00',
-        ),
-        (
-            (retiring("old", "base", ("2026-08-31T09:00:00Z", "2026-09-01T00:01:00Z")),),
-            'Model "old": spec.retirement.brownouts[0]: got 2026-08-31T09:00:00+00:00',
-        ),
-        (
-            (
-                retiring(
-                    "old",
-                    "base",
-                    ("2026-08-01T09:00:00Z", "2026-08-01T11:00:00Z"),
-                    ("2026-08-01T10:00:00Z", "2026-08-01T12:00:00Z"),
-                ),
-            ),
-            'Model "old": spec.retirement.brownouts[1]: got 2026-08-01T10:00:00+00:00',
-        ),
     ],
 )
 def test_what_does_not_fit_together_is_told_once(manifests: tuple[str, ...], message: str) -> None:

@@ -339,8 +339,8 @@ def test_two_closures_that_overlap_end_with_the_later_one() -> None:
 
 def test_a_retired_model_leaves_nothing_to_wait_for() -> None:
     windows = ((NOW - 60.0, NOW + 600.0),)
-    assert explained(closing(sunset_at=NOW - 1.0)) == "unknown"
-    assert explained(closing(sunset_at=NOW + 600.0, brownouts=windows)) == "unknown"
+    assert explained(closing(retired_at=NOW - 1.0)) == "unknown"
+    assert explained(closing(retired_at=NOW + 600.0, brownouts=windows)) == "unknown"
 
 
 def test_an_order_to_close_names_its_end_and_who_is_not_closed_out() -> None:
@@ -439,7 +439,10 @@ def hard_snapshots(draw: st.DrawFn) -> Snapshot:
     windows = st.tuples(instants, instants).map(lambda both: (min(both), max(both)))
     model = ModelIntent(
         brownouts=tuple(draw(st.lists(windows, max_size=3))),
-        sunset_at=draw(st.none() | instants),
+        retired_at=draw(st.none() | instants),
+        gone=tuple(draw(st.dictionaries(st.sampled_from(["pro", "free"]), instants)).items()),
+        is_restricted=draw(st.booleans()),
+        spared=tuple(draw(st.sets(st.sampled_from(["pro", "free"])))),
     )
     part = held.intent.model_copy(
         update={"models": draw(st.sampled_from([{}, {POOL.model: model}]))}

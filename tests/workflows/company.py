@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.embedded.until import until
 from tests.workflows.story import Story
-from tidegate.cli.applying import apply_file
+from tidegate.cli.applying import Applicant, apply_file
 from tidegate.events import Event
 from tidegate.messages.budget import Observation
 from tidegate.messages.code_red import CodeRedOrder, CodeRedState
@@ -77,7 +77,7 @@ class Company:
 
     async def apply(self, text: str) -> list[str]:
         self.file.write_text(text)
-        return await apply_file(self.story.plane, self.file, by="ann")
+        return await apply_file(self.story.plane, self.file, Applicant("ann"))
 
     async def is_at_work(self) -> None:
         """Declare everything; voice serves with six GPUs, and the others with none."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.workflows.company import Company
+from tests.workflows.retiring import Retiring
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
 from tidegate.catalogue import FeatureSpec
@@ -22,6 +23,8 @@ from tidegate.messages.budget import budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
 from tidegate.messages.feature import HoldOrder, feature_id
 from tidegate.messages.hold import hold_id
+from tidegate.messages.model import model_id
+from tidegate.messages.retirement import RetirementPhase
 from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
 from tidegate.messages.supply import SupplyOrder
@@ -146,6 +149,30 @@ async def is_frozen_by_a_code_red(given: Given, when: When, then: Then) -> None:
     await then.it_ended(RolloutPhase.FINISHED)
 
 
+async def retires_its_model(given: Given, when: When, then: Then) -> None:
+    """A model goes step by step, is given back to those who pay, and its dates move before."""
+    await given.rollout(["pro"])
+    going = Retiring(given.story)
+    spec = going.spec(restricted_at=going.at("2d"), cut_offs=[("free", "4d")])
+    await going.begins()
+    await going.serves_on(4)
+    await going.starts(spec, pinned=("ada",))
+    await when.passes("3d")
+    await going.told("pause")
+    await when.passes("1d")
+    await going.told("resume")
+    await going.moves(spec.model_copy(update={"sunset_at": going.at("12d")}))
+    await going.sees(old=4)
+    await when.passes("11d")
+    await going.comes_to(RetirementPhase.RETIRED)
+    await going.is_taken_back("pro")
+    await going.sees(old=4)
+    await when.passes("5d")
+    await going.ends()
+    given.story.others |= {"retirement": going.plan, "model": model_id(going.model)}
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -157,6 +184,7 @@ STORIES: Final[Mapping[str, Play]] = {
         waits_for_a_supply_that_is_late,
         is_held_with_all_of_its_kind,
         is_frozen_by_a_code_red,
+        retires_its_model,
     )
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.embedded.until import until
@@ -13,6 +14,9 @@ from tidegate.messages.steered import Waits
 from tidegate.rules.ledger import ClaimState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+_SIGNALLED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
 
 
 class Desk:
@@ -145,3 +149,26 @@ async def test_a_budget_lives_on_whatever_it_is_asked(
 
 async def _has_owners(story: Story, count: int) -> bool:
     return len((await story.budget_state()).owners) == count
+
+
+async def test_an_owner_hears_once_of_gpus_that_take_no_time_to_come_and_do_not(
+    story: Story, given: Given, when: When, desk: Desk
+) -> None:
+    await given.rollout(["pro"])
+    owner = f"rollout/{story.rollout}"
+    await when.seen(installed=8, ready=0)
+    await desk.reserve("a", 4, owner=owner)
+
+    async def signals() -> int:
+        history = await story.client.get_workflow_handle(owner).fetch_history()
+        return sum(
+            e.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED for e in history.events
+        )
+
+    async def has_heard() -> bool:
+        return await signals() == 1
+
+    await until(has_heard)
+    await desk.reserve("b", 4)  # each look at the ledger finds the range over again
+    await when.seen(installed=8, ready=1)
+    assert await signals() == 1

@@ -6,7 +6,7 @@ import pytest
 
 from tests.embedded.until import until
 from tests.workflows.story import Given, Stage, Story, Then, When
-from tidegate.cli.applying import apply_file, apply_supply
+from tidegate.cli.applying import Applicant, apply_file, apply_supply
 from tidegate.errors import Refused
 from tidegate.events import Event
 from tidegate.messages.common import Act
@@ -167,7 +167,7 @@ spec: {{gpuType: other-{story.number}, owner: ann, gpus: 8, {instants}}}
 """
     )
     with pytest.raises(Refused, match="Abort this supply and apply another"):
-        await apply_file(story.plane, file, by="ann")
+        await apply_file(story.plane, file, Applicant("ann"))
     catalogue = await story.plane.catalogue()
     assert catalogue is None or f"other-{story.number}" not in catalogue.declared.budgets
 

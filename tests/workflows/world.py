@@ -25,6 +25,7 @@ from embedded.temporal import SEARCH_ATTRIBUTES
 from tidegate.edges.temporal import ControlPlane
 from tidegate.events import Event
 from tidegate.messages.common import News
+from tidegate.messages.retirement import UseQuestion
 from tidegate.messages.rollout import Measurement
 from tidegate.rules.verdict import Verdict
 from tidegate.settings import TASK_QUEUE
@@ -48,6 +49,8 @@ class World:
     """Whether the recorder acknowledges nothing."""
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
     """What the next measurements of a pool say; PASS when none is left."""
+    use: dict[str, float | None] = field(default_factory=dict)
+    """Weighted requests a day, by model; None where nobody counted, 0 where nothing is said."""
     before: dict[str, Hook] = field(default_factory=dict)
     """Awaited before each attempt of the activity of that name."""
     after: dict[str, Hook] = field(default_factory=dict)
@@ -66,6 +69,10 @@ class World:
     async def measure(self, asked: Measurement) -> str:
         left = self.verdicts.get(asked.pool)
         return left.pop(0) if left else Verdict.PASS
+
+    @activity.defn(name="weigh_use")
+    async def weigh_use(self, asked: UseQuestion) -> float | None:
+        return self.use.get(asked.model, 0.0)
 
 
 class _Hand(Interceptor):
@@ -95,11 +102,12 @@ class _HandOnActivity(ActivityInboundInterceptor):
 
 def make_worker(client: Client, world: World) -> Worker:
     """Host the real workflows and activities, but for those that need Redis."""
+    acts = acts_on(ControlPlane(client, KEYS))
     return Worker(
         client,
         task_queue=TASK_QUEUE,
         workflows=list(WORKFLOWS),
-        activities=[world.announce, world.measure, *acts_on(ControlPlane(client, KEYS))],
+        activities=[world.announce, world.measure, world.weigh_use, *acts],
         workflow_runner=_SANDBOX,
         interceptors=[_Hand(world), proofs_by(KEYS)],
     )

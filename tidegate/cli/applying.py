@@ -1,21 +1,38 @@
 """Applying manifests: checked whole before anything is changed, then declared in order."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.cli.orders import order_for, retirement_for
 from tidegate.edges.files import load_manifests
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.manifests import Manifests
 from tidegate.messages.catalogue import Declaration
 from tidegate.messages.code_red import CodeRedOrder
+from tidegate.messages.common import Act
+from tidegate.messages.retirement import MoveOrder, RetirementOrder
 from tidegate.messages.rollout import RolloutOrder, RolloutState
 from tidegate.messages.steered import PlanOrder
 from tidegate.messages.supply import SupplyOrder
-from tidegate.plans import RolloutSpec
+from tidegate.spec import Spec
 
 
-async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """Who applies a file, and in the name of which role dates may move to earlier ones."""
+
+    by: str
+    role: str = ""
+    reason: str = ""
+
+    def move(self, order: RetirementOrder) -> MoveOrder:
+        """Write how a retirement is to become what this order says."""
+        return MoveOrder(by=self.by, reason=self.reason, role=self.role, spec=order.spec)
+
+
+async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str]:
     """Apply a file; returns a line for each thing declared.
 
     Raises PlanError with every mistake, and Refused where a running plan stands against it; then
@@ -28,21 +45,21 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     reds = [CodeRedOrder(name=name, spec=spec) for name, spec in declared.code_reds.items()]
     rollouts = [order_for(name, spec, whole) for name, spec in declared.rollouts.items()]
     supplies = [SupplyOrder(name=name, spec=spec) for name, spec in declared.supplies.items()]
+    retirements = [retirement_for(name, s, whole) for name, s in declared.retirements.items()]
     for order in (*reds, *rollouts):
         await plane.is_to_start(order)  # refused before anything is declared
     for supply in supplies:
-        await _on_its_way(plane, supply)
-    fields = {name: getattr(declared, name) for name in Manifests.model_fields}
-    version = await plane.declare(Declaration(by=by, **fields))
-    for name, budget in declared.budgets.items():
-        await plane.declare_budget(name, budget)
-    for name, feature in declared.features.items():
-        await plane.declare_feature(name, feature)
+        await _supply_on_its_way(plane, supply)
+    for retirement in retirements:
+        await _refuse_two_of_one_model(plane, retirement, whole)
+        await _retirement_under_way(plane, retirement, by)
+    version = await _declare(plane, declared, by.by)
     standing = catalogue.holds if catalogue is not None else []
     for hold in standing:
         await plane.look_again(hold)  # before a rollout may expose what it is about
     lines = list(_applied(declared, version))
     lines += [await apply_supply(plane, supply) for supply in supplies]
+    lines += [await apply_retirement(plane, retirement, by) for retirement in retirements]
     lines += [await _start(plane, red, f"Code red: {red.spec.reason}") for red in reds]
     reds += await _code_reds(plane, standing)
     for rollout in rollouts:
@@ -51,27 +68,79 @@ async def apply_file(plane: ControlPlane, path: Path, by: str) -> list[str]:
     return lines
 
 
+async def _declare(plane: ControlPlane, declared: Manifests, by: str) -> int:
+    fields = {name: getattr(declared, name) for name in Manifests.model_fields}
+    version = await plane.declare(Declaration(by=by, **fields))
+    for name, model in declared.models.items():
+        await plane.declare_model(name, model)
+    for name, budget in declared.budgets.items():
+        await plane.declare_budget(name, budget)
+    for name, feature in declared.features.items():
+        await plane.declare_feature(name, feature)
+    return version
+
+
 async def apply_supply(plane: ControlPlane, order: SupplyOrder) -> str:
     """Start a supply, or move the dates of one that is on its way; raises Refused."""
-    known = await _on_its_way(plane, order)
+    known = await _supply_on_its_way(plane, order)
     if known is None:
         spec = order.spec
         return await _start(plane, order, f"{spec.gpus} GPUs of type {spec.gpu_type}")
-    if known.spec == order.spec:
-        return f"{order.plan_id} is there already, unchanged"
-    await plane.steer(order.plan_id, "move", order.spec)
-    return f"{order.plan_id} moved"
+    return await _move(plane, known, order.spec, order.spec)
 
 
-async def _on_its_way(plane: ControlPlane, order: SupplyOrder) -> SupplyOrder | None:
+async def apply_retirement(plane: ControlPlane, order: RetirementOrder, by: Applicant) -> str:
+    """Start a retirement, or move the dates of one that is under way; raises Refused."""
+    known = await _retirement_under_way(plane, order, by)
+    if known is None:
+        return await _start(plane, order, f"Retirement of {order.spec.model}")
+    return await _move(plane, known, order.spec, by.move(order))
+
+
+async def _move(plane: ControlPlane, known: PlanOrder, spec: Spec, move: Act | Spec) -> str:
+    if known.spec == spec:
+        return f"{known.plan_id} is there already, unchanged"
+    await plane.steer(known.plan_id, "move", move)
+    return f"{known.plan_id} moved"
+
+
+async def _supply_on_its_way(plane: ControlPlane, order: SupplyOrder) -> SupplyOrder | None:
     """Return the supply that runs under this name; raises Refused where it is another's."""
     if not await plane.is_running(order.plan_id):
         return None
     known = await plane.plan(order.plan_id, SupplyOrder)
-    conflict = None if known is None else known.conflict_with(order.spec)
+    _refuse_conflict(None if known is None else known.conflict_with(order.spec))
+    return known
+
+
+async def _retirement_under_way(
+    plane: ControlPlane, order: RetirementOrder, by: Applicant
+) -> RetirementOrder | None:
+    """Return the retirement that runs under this name; raises Refused where it may not move so."""
+    if not await plane.is_running(order.plan_id):
+        return None
+    known = await plane.plan(order.plan_id, RetirementOrder)
+    if known is not None and known.spec != order.spec:
+        _refuse_conflict(known.conflict_with(by.move(order)))
+    return known
+
+
+async def _refuse_two_of_one_model(
+    plane: ControlPlane, order: RetirementOrder, declared: Manifests
+) -> None:
+    for name, other in declared.retirements.items():
+        if name != order.name and other.model == order.spec.model:
+            running = f"{order.kind}/{name}"
+            if await plane.is_running(running):
+                _refuse_conflict(
+                    f"{order.plan_id}: {running} is about {other.model} already, and runs. "
+                    "Apply that one with other dates, or abort it."
+                )
+
+
+def _refuse_conflict(conflict: str | None) -> None:
     if conflict is not None:
         raise Refused(conflict, code="plan-running")
-    return known
 
 
 async def _start(plane: ControlPlane, order: PlanOrder, summary: str) -> str:
@@ -102,21 +171,6 @@ async def start_rollout(
         else:
             line += f", and stands still: {red.spec.reason}"
     return line
-
-
-def order_for(name: str, rollout: RolloutSpec, declared: Manifests) -> RolloutOrder:
-    """Write what a rollout is started with, from its plan and its feature's pool."""
-    pool_name = declared.features[rollout.feature].pool
-    pool = declared.pools[pool_name]
-    return RolloutOrder(
-        name=name,
-        spec=rollout,
-        pool=pool_name,
-        gpu_type=pool.gpu_type,
-        lead_p50_s=pool.cold_start.p50.total_seconds(),
-        lead_p90_s=pool.cold_start.p90.total_seconds(),
-        reading_limit_s=pool.reading_limit.total_seconds(),
-    )
 
 
 def _applied(declared: Manifests, version: int) -> Iterator[str]:

@@ -48,11 +48,19 @@ Role = Annotated[
 def apply(
     file: Annotated[Path, typer.Option("--file", "-f", help="A YAML file of manifests.")],
     by: By = "",
+    override: Annotated[
+        str, typer.Option(help="A role in whose name a retirement may come earlier.")
+    ] = "",
+    reason: Reason = "",
 ) -> None:
-    """Declare what a file holds and start its rollouts; a mistake changes nothing."""
-    from tidegate.cli.applying import apply_file  # noqa: PLC0415 - help must not wait for it
+    """Declare what a file holds and start its plans; a mistake changes nothing."""
+    from tidegate.cli.applying import (  # noqa: PLC0415 - help must not wait for it
+        Applicant,
+        apply_file,
+    )
 
-    _run(lambda plane: apply_file(plane, file, by or _me()))
+    applicant = Applicant(by or _me(), override, reason)
+    _run(lambda plane: apply_file(plane, file, applicant))
 
 
 @app.command()
@@ -92,7 +100,7 @@ def resume(plan: Plan, reason: Reason = "", by: By = "") -> None:
 
 @app.command()
 def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
-    """Take an inconclusive check as passed."""
+    """Take an inconclusive check as passed, or go on with what is in a retirement's way."""
     _steer(plan, "promote", _act(by, reason), f"{plan} goes on")
 
 
@@ -100,6 +108,22 @@ def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
 def abort(plan: Plan, reason: Reason, by: By = "") -> None:
     """End a plan; of a rollout, the stage that is open and not baked is taken back."""
     _steer(plan, "abort", _act(by, reason), f"{plan} is ending")
+
+
+@app.command()
+def reverse(
+    plan: Plan,
+    reason: Reason,
+    tier: Annotated[
+        list[str] | None, typer.Option(help="A tier that keeps the model, again for each; or all.")
+    ] = None,
+    by: By = "",
+) -> None:
+    """Take a retirement back, for some tiers or for all."""
+    from tidegate.messages.retirement import ReversalOrder  # noqa: PLC0415
+
+    order = ReversalOrder(by=by or _me(), reason=reason, tiers=tuple(tier or ()))
+    _steer(plan, "reverse", order, f"{plan} is taken back for {', '.join(order.tiers) or 'all'}")
 
 
 Held = Annotated[

@@ -56,7 +56,7 @@ class Gated:
             await _refuse(scope, receive, send, *_not_ready())
             return
         outcome = held.decider.answer(question, now)
-        retiring = _encoded(headers_of_feature(held.snapshot.intent, outcome.feature))
+        retiring = _encoded(headers_of_feature(held.snapshot.intent, outcome.feature, outcome.tier))
         if not outcome.allowed:
             document, headers = _refusal(outcome, question, now)
             await _refuse(scope, receive, send, document, [*headers, *retiring])

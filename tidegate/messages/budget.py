@@ -40,6 +40,13 @@ class Loan(Message):
     """GPUs that the lender does not lend."""
 
 
+class GiveBackOrder(Message):
+    """A pool gives up all that its stages had reserved."""
+
+    order_id: str
+    pool: str
+
+
 class ClaimStatus(Message):
     """Where a reservation stands."""
 
@@ -76,6 +83,8 @@ class BudgetState(State):
     come: dict[str, int] = Field(default_factory=dict)
     """GPUs that came for each of them, as its owner was told."""
     ledger: Ledger = Field(default_factory=Ledger)
+    given_back: dict[str, int] = Field(default_factory=dict)
+    """GPUs that pools gave up, by the id of the order."""
     owners: dict[str, str] = Field(default_factory=dict)
     """Workflow to signal, by claim id."""
     arrived_gpus: int = 0

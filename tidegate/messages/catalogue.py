@@ -9,7 +9,9 @@ from tidegate.manifests import Manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.common import Message, OutboxState, State
 from tidegate.messages.feature import feature_id
+from tidegate.messages.model import model_id
 from tidegate.plans import CodeRedSpec, RolloutSpec, SupplySpec
+from tidegate.retiring import RetirementSpec
 
 CATALOGUE_ID = "catalogue"
 
@@ -25,8 +27,9 @@ class CatalogueState(State):
 
     def workflow_ids(self) -> list[str]:
         """Name the workflows of all that is declared, this one first."""
-        features, budgets = self.declared.features, self.declared.budgets
-        ids = [CATALOGUE_ID, *map(feature_id, features), *map(budget_id, budgets), *self.holds]
+        declared = self.declared
+        ids = [CATALOGUE_ID, *map(feature_id, declared.features), *map(model_id, declared.models)]
+        ids += [*map(budget_id, declared.budgets), *self.holds]
         ids += [f"{kind}/{name}" for kind, name in self.declared.plans()]
         return list(dict.fromkeys(ids))
 
@@ -50,3 +53,4 @@ class Declaration(Message):
     supplies: Mapping[str, SupplySpec] = Field(default_factory=dict)
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
     code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)
+    retirements: Mapping[str, RetirementSpec] = Field(default_factory=dict)

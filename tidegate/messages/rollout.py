@@ -78,6 +78,7 @@ class BudgetAct(Message):
 
     gpu_type: str
     claim_id: str = ""
+    pool: str = ""
     reservation: Reservation | None = None
     loan: Loan | None = None
 

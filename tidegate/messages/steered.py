@@ -10,7 +10,7 @@ from tidegate.messages.common import Act, Message, OutboxState, State
 from tidegate.messages.feature import Hold
 from tidegate.spec import Spec
 
-PLAN_KINDS: Final = ("rollout", "supply", "code-red")
+PLAN_KINDS: Final = ("rollout", "supply", "code-red", "retirement")
 """A plan's workflow id is its kind and its name, as rollout/image-launch."""
 
 
@@ -28,6 +28,10 @@ class Waits(StrEnum):
     FREEZE = "freeze"
     ARRIVAL = "arrival"
     LIFTING = "lifting"
+    USE = "use"
+    SUCCESSOR = "successor"
+    DRAINING = "draining"
+    GRACE = "grace"
 
 
 class FreezeOrder(Act):

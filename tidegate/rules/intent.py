@@ -6,6 +6,7 @@ from datetime import datetime
 from tidegate.catalogue import ModelSpec, PoolSpec, WaitlistSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState
+from tidegate.messages.model import ModelState
 from tidegate.rules.forecast import forecast_backing
 from tidegate.rules.ledger import (
     Claim,
@@ -29,6 +30,7 @@ from tidegate.snapshot import (
 def compile_intent(
     declared: Manifests,
     features: Mapping[str, FeatureState],
+    models: Mapping[str, ModelState],
     ledgers: Mapping[str, Ledger],
     now: datetime,
 ) -> IntentPart:
@@ -44,17 +46,39 @@ def compile_intent(
         features={
             name: intent
             for name, state in features.items()
-            if (intent := _feature(state)) is not None
+            if (intent := _feature(state, _pinned(state, declared, models))) is not None
         },
         pools={
-            name: _pool(name, pool, ledgers.get(pool.gpu_type, Ledger()), now)
+            name: _pool(
+                name,
+                _served(pool, models.get(pool.model)),
+                ledgers.get(pool.gpu_type, Ledger()),
+                now,
+            )
             for name, pool in declared.pools.items()
         },
-        models={name: _model(model) for name, model in declared.models.items()},
+        models={name: _model(spec, models.get(name)) for name, spec in declared.models.items()},
     )
 
 
-def _feature(state: FeatureState) -> FeatureIntent | None:
+def _pinned(
+    state: FeatureState, declared: Manifests, models: Mapping[str, ModelState]
+) -> tuple[str, ...]:
+    """Return the users who are pinned to the model behind a feature."""
+    pool = None if state.spec is None else declared.pools.get(state.spec.pool)
+    model = None if pool is None else models.get(pool.model)
+    return () if model is None else model.pinned
+
+
+def _served(pool: PoolSpec, model: ModelState | None) -> PoolSpec:
+    """Return a pool's settings; where its model is gone, for no replica at all."""
+    going = None if model is None else model.going
+    if going is None or going.retired_at is None:
+        return pool
+    return pool.model_copy(update={"min_replicas": 0, "max_replicas": 0})
+
+
+def _feature(state: FeatureState, pinned: tuple[str, ...]) -> FeatureIntent | None:
     if state.spec is None:
         return None
     return FeatureIntent(
@@ -68,7 +92,7 @@ def _feature(state: FeatureState) -> FeatureIntent | None:
         is_withdrawn=any(hold.rolls_back for hold in state.holds.values()),
         on_stale=state.spec.on_stale,
         audience=state.spec.audience,
-        invited=state.spec.invited,
+        invited=tuple(dict.fromkeys([*state.spec.invited, *pinned])),
         requires=state.spec.requires,
         layer=state.spec.layer,
         quotas=state.spec.quotas,
@@ -85,17 +109,22 @@ def _waitlist(spec: WaitlistSpec | None) -> WaitlistIntent | None:
     )
 
 
-def _model(model: ModelSpec) -> ModelIntent:
-    going = model.retirement
+def _model(spec: ModelSpec, model: ModelState | None) -> ModelIntent:
+    going = None if model is None else model.going
     if going is None:
-        return ModelIntent(aliases=model.aliases)
+        return ModelIntent(aliases=spec.aliases)
     return ModelIntent(
-        aliases=model.aliases,
+        aliases=spec.aliases,
         deprecated_at=going.deprecated_at.timestamp(),
-        sunset_at=going.sunset_at.timestamp(),
+        sunset_at=going.sunset_at.timestamp() if going.sunset_at else None,
         successor=going.successor,
         brownouts=tuple((w.start.timestamp(), w.end.timestamp()) for w in going.brownouts),
         link=going.link,
+        is_restricted=going.is_restricted,
+        gone=tuple((tier, at.timestamp()) for tier, at in going.gone.items()),
+        retired_at=going.retired_at.timestamp() if going.retired_at else None,
+        spared=going.spared,
+        personality=tuple(going.personality.items()),
     )
 
 

@@ -102,10 +102,15 @@ def usable_gpus(ledger: Ledger) -> int | None:
     return max(0, ledger.installed - sum(claim.gpus for claim in ledger.of(ClaimKind.SICK)))
 
 
+def measured_gpus(ledger: Ledger, pool: str) -> int | None:
+    """GPUs that a pool's users need by measured demand; None where nobody has measured it."""
+    measured = [c.gpus for c in ledger.of(ClaimKind.IN_USE) if c.pool == pool]
+    return sum(measured) if measured else None
+
+
 def in_use_gpus(ledger: Ledger, pool: str) -> int:
     """GPUs that the users inside a pool need: by measured demand, or as reserved for them."""
-    measured = sum(c.gpus for c in ledger.of(ClaimKind.IN_USE) if c.pool == pool)
-    return max(measured, _reserved(ledger, pool, ClaimState.SPENT))
+    return max(measured_gpus(ledger, pool) or 0, _reserved(ledger, pool, ClaimState.SPENT))
 
 
 def granted_gpus(ledger: Ledger, pool: str) -> int:

@@ -11,7 +11,7 @@ from tidegate.snapshot import IntentPart, ModelIntent
 Headers = tuple[tuple[str, str], ...]
 
 
-class ModelState(StrEnum):
+class ModelPhase(StrEnum):
     """Where a model stands on its way out."""
 
     CURRENT = "current"
@@ -20,15 +20,15 @@ class ModelState(StrEnum):
     RETIRED = "retired"
 
 
-def state_of(model: ModelIntent, now: float) -> ModelState:
-    """Say where a model stands at `now`, in seconds since the epoch."""
-    if model.sunset_at is not None and now >= model.sunset_at:
-        return ModelState.RETIRED
+def phase_of(model: ModelIntent, now: float) -> ModelPhase:
+    """Say where a model stands for most at `now`, in seconds since the epoch."""
+    if model.retired_at is not None and now >= model.retired_at:
+        return ModelPhase.RETIRED
     if any(start <= now < end for start, end in model.brownouts):
-        return ModelState.BROWNOUT
+        return ModelPhase.BROWNOUT
     if model.deprecated_at is not None and now >= model.deprecated_at:
-        return ModelState.DEPRECATED
-    return ModelState.CURRENT
+        return ModelPhase.DEPRECATED
+    return ModelPhase.CURRENT
 
 
 def find_model(intent: IntentPart, name: str) -> tuple[str, ModelIntent] | None:
@@ -41,13 +41,13 @@ def find_model(intent: IntentPart, name: str) -> tuple[str, ModelIntent] | None:
     return None
 
 
-def headers_of_feature(intent: IntentPart | None, feature: str) -> Headers:
-    """Return the headers that tell of the model behind a feature; none where it stays."""
+def headers_of_feature(intent: IntentPart | None, feature: str, tier: str) -> Headers:
+    """Return the headers that tell a tier of the model behind a feature; none where it stays."""
     if intent is None or feature not in intent.features:
         return ()
     pool = intent.pools.get(intent.features[feature].pool)
     model = None if pool is None else intent.models.get(pool.model)
-    return () if model is None else headers_of(model)
+    return () if model is None or tier in model.spared else headers_of(model)
 
 
 @lru_cache(maxsize=1024)

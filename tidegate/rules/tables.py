@@ -255,6 +255,7 @@ class _Compiler:
         self._subject = subject
         self._feature = subject.feature
         self._pool = intent.pools.get(self._feature.pool)
+        self._model = None if self._pool is None else intent.models.get(self._pool.model)
 
     def rule(self) -> Rule:
         subject, feature = self._subject, self._feature
@@ -327,14 +328,18 @@ class _Compiler:
         if self._feature.on_stale == "close":
             reason = f"{name} closes when nothing has been heard of it for too long"
             yield Closure(None, FOREVER, self._subject.nobody(Code.INTENT_STALE, reason))
-        if self._pool is not None and (model := intent.models.get(self._pool.model)) is not None:
-            yield from self._retirement(self._pool.model, model)
+        if self._pool is not None and self._model is not None:
+            yield from self._retirement(self._pool.model, self._model)
 
     def _retirement(self, name: str, model: ModelIntent) -> Iterator[Closure]:
+        tier = self._subject.tier
+        if tier in model.spared:
+            return
         instead = f"; use {model.successor}" if model.successor else ""
-        if model.sunset_at is not None:
+        gone_at = dict(model.gone).get(tier, model.retired_at)
+        if gone_at is not None:
             refusal = self._refuse(Code.MODEL_RETIRED, f"model {name} is retired{instead}")
-            yield Closure(model.sunset_at, FOREVER, refusal)
+            yield Closure(gone_at, FOREVER, refusal)
         for start, end in model.brownouts:
             reason = f"model {name} will be retired and is switched off for a while{instead}"
             yield Closure(start, end, self._refuse(Code.MODEL_BROWNOUT, reason, end))
@@ -343,7 +348,7 @@ class _Compiler:
         return self._subject.outcome(code, reason, until=until)
 
     def entry(self, allowed: Outcome) -> Entry:
-        gate, name, signups = self._gate(), self._subject.name, self._feature.signups
+        gate, name, signups = self._gate(), self._subject.name, self._signups()
         why = f": {signups.reason}" if signups.reason else ""
         return Entry(
             signups=signups,
@@ -365,6 +370,14 @@ class _Compiler:
                 retry_after_s=gate.retry_after_s,
             ),
         )
+
+    def _signups(self) -> Signups:
+        """Sign-ups as people set them, or suspended for all where nobody new may come."""
+        model = self._model
+        if model is None or not model.is_restricted or self._subject.tier in model.spared:
+            return self._feature.signups
+        instead = f"; use {model.successor}" if model.successor else ""
+        return Signups(state="suspended", reason=f"its model will be retired{instead}")
 
     def _why_not_exposed(self) -> str:
         name, feature, tier = self._subject.name, self._feature, self._subject.tier

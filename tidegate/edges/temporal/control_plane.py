@@ -25,6 +25,7 @@ from tidegate.messages.catalogue import CATALOGUE_ID, CatalogueState, Declaratio
 from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
 from tidegate.messages.hold import HoldState, hold_id
+from tidegate.messages.model import ModelState, model_id
 from tidegate.messages.steered import PLAN_KINDS, PlanOrder
 from tidegate.messages.supply import Expected
 from tidegate.settings import TASK_QUEUE
@@ -95,6 +96,11 @@ class ControlPlane:
         """Lift a role's hold from all that is in its scope."""
         hold = hold_id(order.role, scope)
         await self._update(hold, "release", order, None, within=_ALL_WITHIN)
+
+    async def declare_model(self, name: str, spec: object) -> None:
+        """Give a model its settings."""
+        start = partial(_start, "Model", ModelState(name=name), model_id(name))
+        await self._update_with_start("declare", spec, start, None)
 
     async def declare_feature(self, name: str, spec: object) -> None:
         """Give a feature its settings."""
@@ -179,6 +185,11 @@ class ControlPlane:
         """Say whether a plan runs, by its workflow id."""
         return await self._status(plan) is WorkflowExecutionStatus.RUNNING
 
+    async def ask_model(self, name: str, verb: str, message: object) -> None:
+        """Have a model do something, and start it where it is not there yet."""
+        start = partial(_start, "Model", ModelState(name=name), model_id(name))
+        await self._update_with_start(verb, message, start, None)
+
     async def ask_feature(self, name: str, verb: str, message: object) -> dict[str, float] | None:
         """Have a feature do something."""
         found = await self._update(feature_id(name), verb, message, dict[str, float])
@@ -211,6 +222,10 @@ class ControlPlane:
     async def catalogue(self) -> CatalogueState | None:
         """Return everything declared; None before the first declaration."""
         return await self._query(CATALOGUE_ID, "current", CatalogueState)
+
+    async def model(self, name: str) -> ModelState | None:
+        """Return a model; None where there is none."""
+        return await self._query(model_id(name), "current", ModelState)
 
     async def feature(self, name: str) -> FeatureState | None:
         """Return a feature; None where there is none."""
