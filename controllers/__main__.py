@@ -21,12 +21,13 @@ from tidegate.settings import Settings
 async def _worker(settings: Settings, redis: Redis) -> None:
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
+    from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
     keys = load_keyring(settings.keys_file)
     plane = await connect(settings.temporal, settings.namespace, keys)
-    async with make_worker(plane, redis):
+    async with make_worker(plane, redis, PreviewKeys(settings.previews_folder)):
         await until_stopped()
 
 
@@ -87,12 +88,13 @@ async def _gate(settings: Settings, redis: Redis) -> None:
 async def _publisher(settings: Settings, redis: Redis) -> None:
     from controllers.loop import run  # noqa: PLC0415
     from controllers.publisher import Publisher  # noqa: PLC0415
+    from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
     keys = load_keyring(settings.keys_file)
     plane = await connect(settings.temporal, settings.namespace, keys)
-    publisher = Publisher(redis, plane, keys)
+    publisher = Publisher(redis, plane, PreviewKeys(settings.previews_folder), keys)
     await run("publisher", publisher, period_s=1.0, wake=publisher.wake)
 
 

@@ -1,13 +1,18 @@
 """The publisher: asks the entities what people decided, and publishes it as one part."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from controllers.kill_notes import KillNotes
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Unavailable
+from tidegate.manifests import Manifests
+from tidegate.messages.feature import FeatureState
+from tidegate.messages.preview import PreviewOrder
 from tidegate.rules.intent import compile_intent
 from tidegate.rules.ledger import Ledger
 from tidegate.signing import Keyring
@@ -20,15 +25,22 @@ LIVES_S: Final = 60.0
 """A part says for how long it may be relied on."""
 _ASK_WITHIN_S: Final = 3.0
 """A part that Redis lost is published again after this, at the latest, whoever does not answer."""
-_NUDGES: Final = ("catalogue.", "feature.", "model.", "claim.", "supply.")
+_NUDGES: Final = ("catalogue.", "feature.", "model.", "claim.", "supply.", "preview.")
 
 
 class Publisher:
     """The only writer of the intent part."""
 
-    def __init__(self, redis: Redis, plane: ControlPlane, keys: Keyring | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        plane: ControlPlane,
+        previews: PreviewKeys,
+        keys: Keyring | None = None,
+    ) -> None:
         self._redis = redis
         self._plane = plane
+        self._previews = previews
         self._kills = KillNotes(redis, plane, keys)
         self._heard = "0"
         self._asked_at = 0.0
@@ -92,13 +104,24 @@ class Publisher:
         features = {name: await self._plane.feature(name) for name in declared.features}
         models = {name: await self._plane.model(name) for name in declared.models}
         budgets = {name: await self._plane.budget(name) for name in declared.budgets}
+        invited = await self._invited(declared)
         return compile_intent(
             declared,
-            {name: state for name, state in features.items() if state is not None},
+            {name: _with(state, invited) for name, state in features.items() if state is not None},
             {name: state for name, state in models.items() if state is not None},
             {name: Ledger() if b is None else b.ledger for name, b in budgets.items()},
             datetime.fromtimestamp(now, UTC),
         )
+
+    async def _invited(self, declared: Manifests) -> Mapping[str, tuple[str, ...]]:
+        """Return who is invited to a feature by its preview; nobody where the key is gone."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, spec in declared.previews.items():
+            order = await self._plane.plan(f"{PreviewOrder.kind}/{name}", PreviewOrder)
+            sealed = [] if order is None else order.state.invited
+            opened = (self._previews.open(name, each) for each in sealed)
+            found[spec.feature] = tuple(user for user in opened if user is not None)
+        return found
 
     async def _publish(self, intent: IntentPart, now: float, *, issued_at: float) -> None:
         _, gateways = await self._redis.readings()
@@ -117,3 +140,12 @@ class Publisher:
         )
         if await self._redis.publish(part):
             self._intent = part
+
+
+def _with(state: FeatureState, invited: Mapping[str, tuple[str, ...]]) -> FeatureState:
+    """Return a feature whose invited users are those of its preview as well."""
+    users = invited.get(state.name, ())
+    if state.spec is None or not users:
+        return state
+    spec = state.spec.model_copy(update={"invited": (*state.spec.invited, *users)})
+    return state.model_copy(update={"spec": spec})

@@ -14,8 +14,10 @@ from activities.expose import AskFeature
 from activities.freeze import Freeze
 from activities.holding import Holding
 from activities.measure import Measure
+from activities.preview import Previewing
 from activities.reserve import Reserve
 from activities.retire import Retire, Weigh
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.proofs import find_flaw
@@ -27,6 +29,7 @@ from workflows.code_red import CodeRed
 from workflows.feature import Feature
 from workflows.hold import Hold
 from workflows.model import Model
+from workflows.preview import Preview
 from workflows.proofs import ProofsOfUpdates
 from workflows.retirement import Retirement
 from workflows.rollout import Rollout
@@ -39,6 +42,7 @@ WORKFLOWS: Final = (
     Feature,
     Hold,
     Model,
+    Preview,
     Retirement,
     Rollout,
     Supply,
@@ -70,10 +74,10 @@ def replayer() -> Replayer:
     )
 
 
-def acts_on(plane: ControlPlane) -> list[Callable[..., Any]]:
-    """Return the activities that ask workflows for something, and nobody else."""
+def acts_on(plane: ControlPlane, previews: PreviewKeys) -> list[Callable[..., Any]]:
+    """Return the activities that ask workflows for something, and no server else."""
     holding, reserve, freeze = Holding(plane), Reserve(plane), Freeze(plane)
-    retire = Retire(plane)
+    retire, preview = Retire(plane), Previewing(plane, previews)
     return [
         AskFeature(plane).ask_feature,
         holding.find_features,
@@ -86,12 +90,18 @@ def acts_on(plane: ControlPlane) -> list[Callable[..., Any]]:
         reserve.give_back,
         retire.ask_model,
         retire.look_at_pools,
+        preview.make_preview_key,
+        preview.become_a_rollout,
+        preview.is_over,
+        preview.forget_preview,
         reserve.release,
         reserve.expect,
     ]
 
 
-def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S) -> Worker:
+def make_worker(
+    plane: ControlPlane, redis: Redis, previews: PreviewKeys, *, linger_s: float = LINGER_S
+) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
 
     Workflows that tell much in a short time tell it all at once, every `linger_s` seconds.
@@ -105,7 +115,7 @@ def make_worker(plane: ControlPlane, redis: Redis, *, linger_s: float = LINGER_S
             Announce(redis, linger_s=linger_s).announce,
             Measure(redis).measure,
             Weigh(redis).weigh_use,
-            *acts_on(plane),
+            *acts_on(plane, previews),
         ],
         workflow_runner=_SANDBOX,
         interceptors=[proofs_by(plane.keys)],

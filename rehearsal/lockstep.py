@@ -18,6 +18,7 @@ from rehearsal.world import Servers, World
 from tidegate.cli.applying import Applicant, apply_file
 from tidegate.edges.files import load_manifests
 from tidegate.edges.outbox import Outbox
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.record import Gap, Record
 from tidegate.events import Event
 from tidegate.manifests import Manifests
@@ -52,6 +53,7 @@ class Lockstep:
         self._redis = servers.redis
         self._running = AsyncExitStack()
         self._ids = [CATALOGUE_ID]
+        self._previews = PreviewKeys(folder / "previews")
         self._record = Record(f"sqlite:///{folder / 'record.db'}")
         self._running.callback(self._record.close)
         sources = ("/controllers/gate", "/controllers/capacity", f"/gateways/{world.gateway.name}")
@@ -60,12 +62,14 @@ class Lockstep:
         self._gate = GateLoop(self._redis, gate)
         self._capacity = CapacityLoop(self._redis, world.pools, self.plane, capacity)
         self._teller = AdmissionTeller(world.gateway, gateway)
-        self._publisher = Publisher(self._redis, self.plane)
+        self._publisher = Publisher(self._redis, self.plane, self._previews)
         self._recorder = Recorder(self._redis, self._record)
         self._quiet = Quiet(self.plane, lambda: self._recorder.tick(self.now))
 
     async def __aenter__(self) -> Self:
-        await self._running.enter_async_context(make_worker(self.plane, self._redis, linger_s=0.0))
+        await self._running.enter_async_context(
+            make_worker(self.plane, self._redis, self._previews, linger_s=0.0)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

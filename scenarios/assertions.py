@@ -276,6 +276,18 @@ def nobody_is_admitted_after(evidence: Evidence, event: str) -> Iterator[str]:
         yield f"{len(late)} of {len(admitted)} counts of admissions came after it"
 
 
+def nobody_is_admitted_before(evidence: Evidence, event_type: str) -> Iterator[str]:
+    """Until the first event of this type nobody is let in, and afterwards somebody is."""
+    begins = evidence.first(event_type)
+    if begins is None:
+        yield f"{event_type} was never told"
+        return
+    admitted = [e for e in evidence.of("admission.counted") if int(str(e.data["admitted"]))]
+    early = [e for e in admitted if e.at < begins.at]
+    if not admitted or early:
+        yield f"{len(early)} of {len(admitted)} counts of admissions came before it"
+
+
 def its_gpus_are_given_back(evidence: Evidence, pool: str) -> Iterator[str]:
     """What a pool's stages had reserved is released, and the pool ends without a replica."""
     spent = [e.data["claim"] for e in evidence.of("claim.spent") if e.data["pool"] == pool]
@@ -331,6 +343,7 @@ ALL: Final[Mapping[str, Holds]] = {
         is_given_back_in_the_reverse_order,
         tiers_lose_the_model_when_they_were_told,
         nobody_is_admitted_after,
+        nobody_is_admitted_before,
         its_gpus_are_given_back,
         those_inside_are_served_while_signups_are_suspended,
     )

@@ -19,6 +19,7 @@ _MAPPED = {
     "Supply": "supplies",
     "CodeRed": "code_reds",
     "Retirement": "retirements",
+    "Preview": "previews",
 }
 """Plans live on the story's clock; pools are real machines and keep their own times."""
 

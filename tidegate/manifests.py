@@ -10,7 +10,14 @@ from tidegate.catalogue import BudgetSpec, FeatureSpec, ModelSpec, PoolSpec, Tie
 from tidegate.documents import read_documents
 from tidegate.errors import PlanError
 from tidegate.mistakes import describe, nearest, shown
-from tidegate.plans import CodeRedSpec, RolloutSpec, StageSpec, SupplySpec, stage_mistakes
+from tidegate.plans import (
+    CodeRedSpec,
+    PreviewSpec,
+    RolloutSpec,
+    StageSpec,
+    SupplySpec,
+    stage_mistakes,
+)
 from tidegate.quantities import AS_WRITTEN
 from tidegate.references import (
     Written,
@@ -21,6 +28,7 @@ from tidegate.references import (
     repeated_requirements,
     shared_aliases,
     shared_ranks,
+    shared_surfaces,
     short_notices,
     surfaces_not_offered,
     unreachable_reserves,
@@ -68,6 +76,7 @@ class Manifests(BaseModel):
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
     code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)
     retirements: Mapping[str, RetirementSpec] = Field(default_factory=dict)
+    previews: Mapping[str, PreviewSpec] = Field(default_factory=dict)
 
     def plans(self) -> Iterator[tuple[str, str]]:
         """Yield the kind, as in its workflow id, and the name of each plan."""
@@ -79,6 +88,8 @@ class Manifests(BaseModel):
             yield "code-red", name
         for name in self.retirements:
             yield "retirement", name
+        for name in self.previews:
+            yield "preview", name
 
     def over(self, before: "Manifests") -> "Manifests":
         """Return these on top of what was declared before."""
@@ -99,6 +110,7 @@ _KINDS: Final[Mapping[str, tuple[str, type[Spec]]]] = {
     "Rollout": ("rollouts", RolloutSpec),
     "CodeRed": ("code_reds", CodeRedSpec),
     "Retirement": ("retirements", RetirementSpec),
+    "Preview": ("previews", PreviewSpec),
 }
 
 
@@ -205,6 +217,7 @@ def _crossed(declared: Manifests, written: Iterable[Written], where: str) -> lis
         *overlapping_layers(declared.features),
         *circular_successors(declared.retirements),
         *shared_aliases(declared.models),
+        *shared_surfaces(declared.previews, declared.features),
         *short_notices(announced, declared.tiers),
         *surfaces_not_offered(declared.rollouts, declared.features),
         *unreachable_reserves(declared.rollouts, declared.features, declared.pools),

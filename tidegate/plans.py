@@ -113,6 +113,26 @@ class RolloutSpec(Spec):
         return self
 
 
+class PreviewSpec(Spec):
+    """A feature that only those see who are invited, on a surface that no other has."""
+
+    feature: Name
+    owner: str = Field(min_length=1)
+    lasts: PositiveDuration = Field(description="It ends by itself after this, without a trace.")
+    becomes: RolloutSpec | None = Field(
+        default=None, description="The rollout that it becomes when it is promoted."
+    )
+
+    @model_validator(mode="after")
+    def _becomes_its_own(self) -> Self:
+        if self.becomes is not None and self.becomes.feature != self.feature:
+            raise ValueError(
+                f'becomes.feature: got "{self.becomes.feature}", expected "{self.feature}". '
+                "A preview becomes a rollout of what it showed."
+            )
+        return self
+
+
 def stage_mistakes(stages: Iterable[tuple[int, StageSpec]]) -> Iterator[str]:
     """Say what is wrong between stages, each given with its place in the plan; a line each."""
     placed = list(stages)

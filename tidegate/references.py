@@ -6,7 +6,7 @@ from typing import Final
 
 from tidegate.catalogue import FeatureSpec, ModelSpec, PoolSpec, TierSpec
 from tidegate.mistakes import nearest, shown
-from tidegate.plans import RolloutSpec
+from tidegate.plans import PreviewSpec, RolloutSpec
 from tidegate.quantities import format_duration, format_share
 from tidegate.retiring import RetirementSpec
 
@@ -20,6 +20,8 @@ _REFERENCES: Final = (
     ("Rollout", "feature", "Feature"),
     ("Rollout", "stages.[].tiers.[]", "Tier"),
     ("CodeRed", "core.[]", "Feature"),
+    ("Preview", "feature", "Feature"),
+    ("Preview", "becomes.stages.[].tiers.[]", "Tier"),
     ("Retirement", "model", "Model"),
     ("Retirement", "successor", "Model"),
     ("Retirement", "cutOffs.[].tiers.[]", "Tier"),
@@ -123,6 +125,22 @@ def short_notices(
                     f'Retirement "{name}": spec.{field}: got {end.isoformat()} for {tier}, '
                     f"expected {format_duration(promised.notice)} of notice at least, from "
                     f"{spec.announced_at.isoformat()} on. Move it later, or announce it earlier."
+                )
+
+
+def shared_surfaces(
+    previews: Mapping[str, PreviewSpec], features: Mapping[str, FeatureSpec]
+) -> Iterator[str]:
+    """Say which previews are on a surface that another feature has: others would see them."""
+    for name, preview in previews.items():
+        shown = features.get(preview.feature)
+        for other, feature in features.items():
+            both = set(feature.surfaces) & set(() if shown is None else shown.surfaces)
+            if other != preview.feature and both:
+                yield (
+                    f'Preview "{name}": spec.feature: got "{preview.feature}", whose surface '
+                    f'"{min(both)}" is "{other}"\'s as well, expected a surface of its own. '
+                    "Name another."
                 )
 
 

@@ -44,6 +44,9 @@ class Settings(BaseModel):
     keys: Path | None = Field(
         None, description="File of signing keys; by default keys.json in the state folder."
     )
+    previews: Path | None = Field(
+        None, description="Folder of previews' keys; by default previews in the state folder."
+    )
     callers: Path | None = Field(
         None, description="File that says who may vouch for tiers; by default nobody."
     )
@@ -57,6 +60,11 @@ class Settings(BaseModel):
     def keys_file(self) -> Path:
         """Where the signing keys are."""
         return self.state / "keys.json" if self.keys is None else self.keys
+
+    @property
+    def previews_folder(self) -> Path:
+        """Where the keys of previews are."""
+        return self.state / "previews" if self.previews is None else self.previews
 
     @field_validator("temporal")
     @classmethod

@@ -5,6 +5,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from tidegate.manifests import Manifests
     from tidegate.messages.catalogue import CatalogueState, Declaration, HoldNote
+    from tidegate.messages.preview import ForgetNote
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
@@ -64,6 +65,28 @@ class Catalogue:
 
     @note_hold.validator
     def _may_note_hold(self, note: HoldNote) -> None:
+        """Whoever signs for it may."""
+
+    @workflow.update
+    def forget(self, note: ForgetNote) -> None:
+        """Know no more of previews, and of what they showed."""
+        declared = self.state.declared
+        previews = {n: spec for n, spec in declared.previews.items() if n not in note.previews}
+        features = {n: spec for n, spec in declared.features.items() if n not in note.features}
+        left = declared.model_copy(update={"previews": previews, "features": features})
+        if left != declared:
+            self.state.declared = left
+            self.state.version += 1
+            self.outbox.tell(
+                "catalogue.declared",
+                subject="catalogue",
+                after=self.state.version,
+                reason="a preview is over",
+            )
+            self.describe()
+
+    @forget.validator
+    def _may_forget(self, note: ForgetNote) -> None:
         """Whoever signs for it may."""
 
     @workflow.query

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -19,6 +20,7 @@ from tests.embedded.until import until
 from tests.real_redis import RealRedis, real_redis
 from tests.workflows.world import skipping_time
 from tidegate.catalogue import BudgetSpec, FeatureSpec, TierSpec
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
@@ -109,6 +111,9 @@ class Plane(ControlPlane):
         return not catalogue.outbox.waiting and not state.outbox.waiting
 
 
+PREVIEWS: Final = PreviewKeys(Path("no-previews"))
+
+
 @dataclass
 class House:
     """One publisher, a feature of the test's own, and what all tests share."""
@@ -119,7 +124,7 @@ class House:
     feature: str = "none"
 
     def __post_init__(self) -> None:
-        self.publisher = Publisher(self.redis, self.plane, KEYS)
+        self.publisher = Publisher(self.redis, self.plane, PREVIEWS, KEYS)
 
     async def whats(self) -> list[str]:
         """Return what the feature remembers of itself."""
@@ -149,7 +154,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hous
                 await asyncio.sleep(0.02)
 
         recording = asyncio.create_task(acknowledge())
-        async with make_worker(ControlPlane(env.client, KEYS), redis):
+        async with make_worker(ControlPlane(env.client, KEYS), redis, PREVIEWS):
             yield House(server, redis, Plane(env.client, KEYS))
         recording.cancel()
 
@@ -238,7 +243,7 @@ async def test_after_flushall_it_is_back_at_once_above_every_version_seen(house:
 async def test_a_new_publisher_goes_on_above_the_one_before(house: House) -> None:
     await house.publisher.tick(NOW)
     first = await house.intent()
-    await Publisher(house.redis, house.plane).tick(NOW)
+    await Publisher(house.redis, house.plane, PREVIEWS).tick(NOW)
     assert (await house.intent()).version == first.version + 1
 
 
@@ -312,7 +317,7 @@ async def test_without_a_worker_a_lost_part_is_back_within_seconds_all_the_same(
         house = House(server, redis, Plane(env.client, KEYS))
         await house.publisher.tick(NOW)
         assert (await redis.snapshot()).intent is None, "nothing was declared, so there is nothing"
-        async with make_worker(house.plane, redis):
+        async with make_worker(house.plane, redis, PREVIEWS):
             await house.plane.declare_all("image")
             await house.publisher.tick(NOW + ASK_EVERY_S)
         began_at = time.monotonic()
@@ -327,7 +332,7 @@ async def test_a_redis_that_is_away_is_unavailable_and_nobody_is_asked(
     house: House, tmp_path: Path
 ) -> None:
     async with real_redis(tmp_path) as (server, redis):
-        publisher = Publisher(redis, house.plane)
+        publisher = Publisher(redis, house.plane, PREVIEWS)
         await server.stop()
         with pytest.raises(Unavailable):
             await publisher.tick(NOW)
@@ -359,7 +364,7 @@ async def test_an_order_that_closed_a_feature_is_told_to_its_entity_once_tempora
     house.plane.is_away = False
     for at in (6.0, 7.0, 8.0):
         await house.publisher.tick(NOW + at)
-    await Publisher(house.redis, house.plane, KEYS).tick(NOW + 9.0)
+    await Publisher(house.redis, house.plane, PREVIEWS, KEYS).tick(NOW + 9.0)
     assert await house.whats() == ["declared", f"closed for all tiers until {ENDS} by lee"]
     assert set((await house.redis.published()).kills) == {house.feature, "nobody-made-it"}
 

@@ -10,6 +10,7 @@ from controllers.worker import make_worker
 from rehearsal.quiet import Quiet, is_acting
 from tests.rehearsal.skipped_time import servers
 from tidegate.catalogue import TierSpec
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.errors import Broken
 from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
 
@@ -68,7 +69,8 @@ async def test_who_does_not_come_to_rest_is_named(tmp_path: Path) -> None:
     async def nobody_records() -> None:
         pass
 
-    async with servers(tmp_path) as started, make_worker(started.plane, started.redis):
+    keys = PreviewKeys(tmp_path)
+    async with servers(tmp_path) as started, make_worker(started.plane, started.redis, keys):
         await started.plane.declare(Declaration(by="ada", tiers={"pro": TierSpec(rank=0)}))
         quiet = Quiet(started.plane, nobody_records, within_s=0.5)
         with pytest.raises(Broken, match=r"catalogue: not at rest after 0\.5 s"):

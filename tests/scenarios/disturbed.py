@@ -33,6 +33,7 @@ from tests.scenarios.skipped import (
     transitions,
 )
 from tidegate.edges.outbox import Outbox
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.record import Record
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
@@ -135,7 +136,7 @@ async def _run_loops(real: _Stage, staged: Staged, folder: Path) -> None:
     gate = GateLoop(real.redis, outboxes[0])
     capacity = CapacityLoop(real.redis, world.pools, real.plane, outboxes[1])
     teller = AdmissionTeller(world.gateway, outboxes[2], every_s=1.0)
-    publisher = Publisher(real.redis, real.plane)
+    publisher = Publisher(real.redis, real.plane, PreviewKeys(folder / "previews"))
     before = time.time()
     try:
         while True:

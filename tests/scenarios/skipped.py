@@ -29,6 +29,7 @@ from tidegate.manifests import Manifests, parse_manifests
 from tidegate.messages.budget import budget_id
 from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.feature import feature_id
+from tidegate.messages.preview import PreviewOrder
 from tidegate.messages.retirement import RetirementOrder
 from tidegate.messages.rollout import RolloutOrder
 from tidegate.messages.steered import PlanOrder
@@ -36,9 +37,8 @@ from tidegate.messages.supply import SupplyOrder
 from tidegate.rules.ledger import ClaimKind
 from tidegate.settings import variable
 
-_ORDERS: Final[Mapping[str, type[PlanOrder]]] = {
-    order.kind: order for order in (RolloutOrder, SupplyOrder, CodeRedOrder, RetirementOrder)
-}
+_PLANS: Final = (RolloutOrder, SupplyOrder, CodeRedOrder, RetirementOrder, PreviewOrder)
+_ORDERS: Final[Mapping[str, type[PlanOrder]]] = {order.kind: order for order in _PLANS}
 _STEPS_AT_MOST: Final = 350
 _REFUSED: Final = 3
 _NOBODY_ANSWERED: Final = 4

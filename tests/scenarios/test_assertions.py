@@ -21,6 +21,7 @@ ABOUT: Final[dict[str, str | list[str]]] = {
     "tiers-lose-the-model-when-they-were-told": "old",
     "nobody-is-admitted-after": "retirement.retired retirement/old",
     "its-gpus-are-given-back": "image",
+    "nobody-is-admitted-before": "stage.advanced",
     "stands-still-while-frozen": "launch",
     "is-given-back-in-the-reverse-order": "now",
     "those-inside-are-served-while-signups-are-suspended": "pro",
@@ -95,6 +96,12 @@ BREAKS: Final[Sequence[tuple[str, str, Callable[[Event], bool], Break]]] = [
         "two counts of pro came after it was retired",
         _of("retirement.retired"),
         lambda e: _later(e, -28.5),
+    ),
+    (
+        "nobody-is-admitted-before",
+        "pro was let in before its stage opened",
+        _of("admission.counted", tier="pro", admitted=90),
+        lambda e: _later(e, -2),
     ),
     (
         "its-gpus-are-given-back",

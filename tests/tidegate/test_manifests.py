@@ -91,7 +91,7 @@ def test_five_different_mistakes_give_five_messages_and_nothing_is_taken() -> No
 def test_a_file_is_loaded_whole() -> None:
     assert load_manifests(EXAMPLE) == DECLARED
     assert [len(getattr(DECLARED, field)) for field in Manifests.model_fields] == [
-        4, 1, 1, 1, 1, 1, 1, 0, 0,
+        4, 1, 1, 1, 1, 1, 1, 0, 0, 0,
     ]  # fmt: skip
     assert DECLARED.tiers["free"].gated
     assert not DECLARED.tiers["pro"].gated

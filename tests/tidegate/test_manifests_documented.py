@@ -24,7 +24,7 @@ from tidegate.edges.files import load_manifests
 from tidegate.errors import PlanError
 from tidegate.freezes import FreezeSpec
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
-from tidegate.plans import CheckSpec, CodeRedSpec, RolloutSpec, StageSpec, SupplySpec
+from tidegate.plans import CheckSpec, CodeRedSpec, PreviewSpec, RolloutSpec, StageSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
 from tidegate.retiring import CutOffSpec, RetirementSpec, UseLimitSpec, Window
 
@@ -52,6 +52,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "`spec.stages[].only`, ": Segment,
     "`spec.stages[].check`; ": CheckSpec,
     "## CodeRed": CodeRedSpec,
+    "## Preview": PreviewSpec,
     "## Retirement": RetirementSpec,
     "Each of `spec.brownouts`:": Window,
     "Each of `spec.cutOffs`:": CutOffSpec,

@@ -118,6 +118,14 @@ def test_what_fits_together_is_taken(manifests: tuple[str, ...]) -> None:
             'Retirement "old": spec.successor: got a circle (old → newer → old)',
         ),
         (
+            (
+                feature("a", surfaces=["attic"]),
+                feature("b", surfaces=["api", "attic"]),
+                manifest("Preview", "p", {"feature": "a", "owner": "ada", "lasts": "3d"}),
+            ),
+            'Preview "p": spec.feature: got "a", whose surface "attic" is "b"\'s as well',
+        ),
+        (
             (model("old"), retirement("old", "old")),
             'Retirement "old": spec.successor: got a circle (old → old)',
         ),

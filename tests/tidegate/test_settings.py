@@ -35,6 +35,7 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "console": "http://127.0.0.1:9999",
         "state": "/var/lib/tidegate",
         "keys": "/run/secrets/keys.json",
+        "previews": "/var/lib/tidegate/previews",
         "callers": "/etc/tidegate/callers.yaml",
         "api_key": "k-1",
         "node": "gpu-17",

@@ -10,9 +10,12 @@ import re
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from tests.embedded.until import until
+from tests.workflows.attic import Attic
 from tests.workflows.company import Company
 from tests.workflows.retiring import Retiring
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
@@ -21,9 +24,11 @@ from tidegate.catalogue import FeatureSpec
 from tidegate.cli.applying import apply_supply
 from tidegate.messages.budget import budget_id
 from tidegate.messages.catalogue import CATALOGUE_ID, Declaration
+from tidegate.messages.common import Act
 from tidegate.messages.feature import HoldOrder, feature_id
 from tidegate.messages.hold import hold_id
 from tidegate.messages.model import model_id
+from tidegate.messages.preview import Feedback
 from tidegate.messages.retirement import RetirementPhase
 from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
@@ -173,6 +178,21 @@ async def retires_its_model(given: Given, when: When, then: Then) -> None:
     await then.it_ended(RolloutPhase.FINISHED)
 
 
+async def is_previewed_and_promoted(given: Given, when: When, then: Then) -> None:
+    """A prototype lives by invites, becomes a rollout, and its key is destroyed after that."""
+    await given.rollout(["pro"])
+    attic = Attic(given.story)
+    await attic.opens()
+    await attic.invites("ivy", "noah")
+    sealed = attic.keys.seal(attic.name, "lovely")
+    await attic.steer("feedback", Feedback(by="preview", sealed=sealed))
+    await attic.steer("promote", Act(by="ada", reason="they love it"))
+    await when.passes("3d")
+    await until(partial(given.story.is_over, attic.plan))
+    given.story.others |= {"preview": attic.plan, "catalogue": CATALOGUE_ID}
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -185,6 +205,7 @@ STORIES: Final[Mapping[str, Play]] = {
         is_held_with_all_of_its_kind,
         is_frozen_by_a_code_red,
         retires_its_model,
+        is_previewed_and_promoted,
     )
 }
 

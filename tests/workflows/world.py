@@ -1,6 +1,7 @@
 """The real workflows on Temporal's test server, whose clock skips; only Redis is imagined."""
 
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from temporalio.worker import (
 
 from controllers.worker import _SANDBOX, WORKFLOWS, acts_on, proofs_by
 from embedded.temporal import SEARCH_ATTRIBUTES
+from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.temporal import ControlPlane
 from tidegate.events import Event
 from tidegate.messages.common import News
@@ -51,6 +53,8 @@ class World:
     """What the next measurements of a pool say; PASS when none is left."""
     use: dict[str, float | None] = field(default_factory=dict)
     """Weighted requests a day, by model; None where nobody counted, 0 where nothing is said."""
+    previews: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
+    """Where keys of previews are."""
     before: dict[str, Hook] = field(default_factory=dict)
     """Awaited before each attempt of the activity of that name."""
     after: dict[str, Hook] = field(default_factory=dict)
@@ -102,7 +106,7 @@ class _HandOnActivity(ActivityInboundInterceptor):
 
 def make_worker(client: Client, world: World) -> Worker:
     """Host the real workflows and activities, but for those that need Redis."""
-    acts = acts_on(ControlPlane(client, KEYS))
+    acts = acts_on(ControlPlane(client, KEYS), PreviewKeys(world.previews))
     return Worker(
         client,
         task_queue=TASK_QUEUE,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.cli.orders import order_for, retirement_for
+from tidegate.cli.orders import order_for, preview_for, retirement_for
 from tidegate.edges.files import load_manifests
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
@@ -46,7 +46,8 @@ async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str
     rollouts = [order_for(name, spec, whole) for name, spec in declared.rollouts.items()]
     supplies = [SupplyOrder(name=name, spec=spec) for name, spec in declared.supplies.items()]
     retirements = [retirement_for(name, s, whole) for name, s in declared.retirements.items()]
-    for order in (*reds, *rollouts):
+    previews = [preview_for(name, spec, whole) for name, spec in declared.previews.items()]
+    for order in (*reds, *rollouts, *previews):
         await plane.is_to_start(order)  # refused before anything is declared
     for supply in supplies:
         await _supply_on_its_way(plane, supply)
@@ -61,6 +62,7 @@ async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str
     lines += [await apply_supply(plane, supply) for supply in supplies]
     lines += [await apply_retirement(plane, retirement, by) for retirement in retirements]
     lines += [await _start(plane, red, f"Code red: {red.spec.reason}") for red in reds]
+    lines += [await _start(plane, each, f"Preview of {each.spec.feature}") for each in previews]
     reds += await _code_reds(plane, standing)
     for rollout in rollouts:
         frozen = [red for red in reds if red.spec.freezes(rollout.name, rollout.spec.feature)]

@@ -100,7 +100,7 @@ def resume(plan: Plan, reason: Reason = "", by: By = "") -> None:
 
 @app.command()
 def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
-    """Take an inconclusive check as passed, or go on with what is in a retirement's way."""
+    """Go on past an inconclusive check or what a retirement lacks; or open what was previewed."""
     _steer(plan, "promote", _act(by, reason), f"{plan} goes on")
 
 
@@ -108,6 +108,34 @@ def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
 def abort(plan: Plan, reason: Reason, by: By = "") -> None:
     """End a plan; of a rollout, the stage that is open and not baked is taken back."""
     _steer(plan, "abort", _act(by, reason), f"{plan} is ending")
+
+
+@app.command()
+def invite(
+    preview: Annotated[str, typer.Argument(help="The preview's name.")],
+    user: Annotated[list[str], typer.Option(help="A user's id, again for each.")],
+    by: By = "",
+) -> None:
+    """Invite users to a preview."""
+    from tidegate.cli.previewing import invite as invite_to  # noqa: PLC0415
+
+    who = by or _me()
+    _run(lambda plane: invite_to(plane, _settings(), preview, tuple(user), who))
+
+
+@app.command()
+def feedback(
+    preview: Annotated[str, typer.Argument(help="The preview's name.")],
+    text: Annotated[str, typer.Argument(help="What was said; without it, all is shown.")] = "",
+    user: Annotated[str, typer.Option(help="Who said it.")] = "",
+) -> None:
+    """Keep what a user said of a preview, or show what was said."""
+    from tidegate.cli.previewing import give_feedback, read_feedback  # noqa: PLC0415
+
+    if text:
+        _run(lambda plane: give_feedback(plane, _settings(), preview, user, text))
+    else:
+        _print(lambda: read_feedback(_settings(), preview))
 
 
 @app.command()

@@ -2,9 +2,10 @@
 
 from tidegate.catalogue import PoolSpec
 from tidegate.manifests import Manifests
+from tidegate.messages.preview import PreviewOrder
 from tidegate.messages.retirement import PoolRef, RetirementOrder
 from tidegate.messages.rollout import RolloutOrder
-from tidegate.plans import RolloutSpec
+from tidegate.plans import PreviewSpec, RolloutSpec
 from tidegate.retiring import RetirementSpec
 
 
@@ -21,6 +22,12 @@ def order_for(name: str, rollout: RolloutSpec, declared: Manifests) -> RolloutOr
         lead_p90_s=pool.cold_start.p90.total_seconds(),
         reading_limit_s=pool.reading_limit.total_seconds(),
     )
+
+
+def preview_for(name: str, spec: PreviewSpec, declared: Manifests) -> PreviewOrder:
+    """Write what a preview is started with, and the rollout that it may become."""
+    rollout = None if spec.becomes is None else order_for(name, spec.becomes, declared)
+    return PreviewOrder(name=name, spec=spec, rollout=rollout)
 
 
 def retirement_for(name: str, spec: RetirementSpec, declared: Manifests) -> RetirementOrder:

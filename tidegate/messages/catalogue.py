@@ -10,7 +10,7 @@ from tidegate.messages.budget import budget_id
 from tidegate.messages.common import Message, OutboxState, State
 from tidegate.messages.feature import feature_id
 from tidegate.messages.model import model_id
-from tidegate.plans import CodeRedSpec, RolloutSpec, SupplySpec
+from tidegate.plans import CodeRedSpec, PreviewSpec, RolloutSpec, SupplySpec
 from tidegate.retiring import RetirementSpec
 
 CATALOGUE_ID = "catalogue"
@@ -54,3 +54,4 @@ class Declaration(Message):
     rollouts: Mapping[str, RolloutSpec] = Field(default_factory=dict)
     code_reds: Mapping[str, CodeRedSpec] = Field(default_factory=dict)
     retirements: Mapping[str, RetirementSpec] = Field(default_factory=dict)
+    previews: Mapping[str, PreviewSpec] = Field(default_factory=dict)

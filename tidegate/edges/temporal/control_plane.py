@@ -26,6 +26,7 @@ from tidegate.messages.common import Act
 from tidegate.messages.feature import FeatureState, HoldOrder, SignupsOrder, feature_id
 from tidegate.messages.hold import HoldState, hold_id
 from tidegate.messages.model import ModelState, model_id
+from tidegate.messages.preview import ForgetNote
 from tidegate.messages.steered import PLAN_KINDS, PlanOrder
 from tidegate.messages.supply import Expected
 from tidegate.settings import TASK_QUEUE
@@ -85,6 +86,10 @@ class ControlPlane:
         """Have the catalogue know of a hold, or forget it; start it where it is not there yet."""
         start = partial(_start, "Catalogue", CatalogueState(), CATALOGUE_ID)
         await self._update_with_start("note_hold", note, start, None)
+
+    async def forget(self, note: ForgetNote) -> None:
+        """Have the catalogue know no more of a preview."""
+        await self._update(CATALOGUE_ID, "forget", note, None)
 
     async def place_hold(self, scope: str, order: HoldOrder) -> int:
         """Hold a feature, all that a model serves, or everything; returns how many features."""

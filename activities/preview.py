@@ -1,0 +1,50 @@
+"""Keys, promotion and forgetting: what a preview asks for."""
+
+from temporalio import activity
+
+from activities.refusing import refusals_are_final
+from tidegate.edges.preview_keys import PreviewKeys
+from tidegate.edges.temporal import ControlPlane
+from tidegate.messages.catalogue import Declaration
+from tidegate.messages.preview import ForgetNote, PreviewAct
+
+
+class Previewing:
+    """Keeps keys where they can be destroyed, and has the catalogue know and forget."""
+
+    def __init__(self, plane: ControlPlane, keys: PreviewKeys) -> None:
+        self._plane = plane
+        self._keys = keys
+
+    @activity.defn(name="make_preview_key")
+    async def make_preview_key(self, asked: PreviewAct) -> None:
+        """Make the key that all that is personal is sealed under."""
+        self._keys.make(asked.preview)
+
+    @activity.defn(name="become_a_rollout")
+    async def become_a_rollout(self, asked: PreviewAct) -> None:
+        """Start the rollout that a preview becomes, declare it, and let code reds know of it."""
+        order = asked.rollout
+        if order is None:
+            return
+        with refusals_are_final():
+            await self._plane.start_plan(order, f"Rollout of {order.spec.feature}")
+            declared = Declaration(by=asked.by, rollouts={order.name: order.spec})
+            await self._plane.declare(declared)
+            catalogue = await self._plane.catalogue()
+            for hold in [] if catalogue is None else catalogue.holds:
+                await self._plane.look_again(hold)
+
+    @activity.defn(name="is_over")
+    async def is_over(self, asked: PreviewAct) -> bool:
+        """Say whether the rollout that a preview became has ended."""
+        order = asked.rollout
+        return order is None or not await self._plane.is_running(order.plan_id)
+
+    @activity.defn(name="forget_preview")
+    async def forget_preview(self, asked: PreviewAct) -> None:
+        """Destroy the key, and have the catalogue know nothing of the preview."""
+        self._keys.destroy(asked.preview)
+        features = (asked.feature,) if asked.feature else ()
+        with refusals_are_final():
+            await self._plane.forget(ForgetNote(previews=(asked.preview,), features=features))

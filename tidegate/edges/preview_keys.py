@@ -1,0 +1,68 @@
+"""Keys of previews: one file each, so that ending a preview destroys what it was written under."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from tidegate.errors import Refused
+
+_SUFFIX: Final = ".preview-key"
+
+
+class PreviewKeys:
+    """Makes, finds and destroys keys in a folder, which nobody copies and no backup takes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(self, preview: str) -> None:
+        """Make a preview's key; one that is there stays as it is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(self._path(preview), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return
+        with os.fdopen(handle, "wb") as file:
+            file.write(Fernet.generate_key())
+
+    def destroy(self, preview: str) -> None:
+        """Destroy a preview's key, overwritten before it is dropped; one that is gone stays so."""
+        path = self._path(preview)
+        try:
+            with path.open("r+b") as file:
+                file.write(bytes(path.stat().st_size))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
+        except FileNotFoundError:
+            return
+
+    def seal(self, preview: str, text: str) -> str:
+        """Encrypt a text under a preview's key (Fernet); raises Refused where there is none."""
+        key = self._key(preview)
+        if key is None:
+            message = (
+                f'preview "{preview}": {self._folder} has no key of it. '
+                "Apply it first, or ask where its keys are (TIDEGATE_PREVIEWS)."
+            )
+            raise Refused(message, code="no-preview-key")
+        return key.encrypt(text.encode()).decode()
+
+    def open(self, preview: str, sealed: str) -> str | None:
+        """Decrypt a text; None where the key is gone, or another sealed it."""
+        key = self._key(preview)
+        try:
+            return None if key is None else key.decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+
+    def _key(self, preview: str) -> Fernet | None:
+        try:
+            return Fernet(self._path(preview).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _path(self, preview: str) -> Path:
+        return self._folder / f"{preview}{_SUFFIX}"
