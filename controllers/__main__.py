@@ -86,8 +86,9 @@ async def _gate(settings: Settings, redis: Redis) -> None:
 
 
 async def _publisher(settings: Settings, redis: Redis) -> None:
-    from controllers.loop import run  # noqa: PLC0415
+    from controllers.loop import run, run_beside, stops_on_signals  # noqa: PLC0415
     from controllers.publisher import Publisher  # noqa: PLC0415
+    from controllers.surges import Surges  # noqa: PLC0415
     from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
@@ -95,7 +96,14 @@ async def _publisher(settings: Settings, redis: Redis) -> None:
     keys = load_keyring(settings.keys_file)
     plane = await connect(settings.temporal, settings.namespace, keys)
     publisher = Publisher(redis, plane, PreviewKeys(settings.previews_folder), keys)
-    await run("publisher", publisher, period_s=1.0, wake=publisher.wake)
+    async with asyncio.TaskGroup() as loops:
+        stopping = stops_on_signals()
+        surges = run_beside("surges", Surges(redis, plane), period_s=1.0, stopping=stopping)
+        loops.create_task(surges)
+        publishing = run(
+            "publisher", publisher, period_s=1.0, wake=publisher.wake, stopping=stopping
+        )
+        loops.create_task(publishing)
 
 
 async def _recorder(settings: Settings, redis: Redis) -> None:

@@ -17,6 +17,7 @@ from activities.measure import Measure
 from activities.preview import Previewing
 from activities.reserve import Reserve
 from activities.retire import Retire, Weigh
+from activities.surge import Surging
 from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
@@ -34,6 +35,7 @@ from workflows.proofs import ProofsOfUpdates
 from workflows.retirement import Retirement
 from workflows.rollout import Rollout
 from workflows.supply import Supply
+from workflows.surge import Surge
 
 WORKFLOWS: Final = (
     Budget,
@@ -46,6 +48,7 @@ WORKFLOWS: Final = (
     Retirement,
     Rollout,
     Supply,
+    Surge,
 )
 
 CACHED_WORKFLOWS: Final = 500
@@ -77,7 +80,7 @@ def replayer() -> Replayer:
 def acts_on(plane: ControlPlane, previews: PreviewKeys) -> list[Callable[..., Any]]:
     """Return the activities that ask workflows for something, and no server else."""
     holding, reserve, freeze = Holding(plane), Reserve(plane), Freeze(plane)
-    retire, preview = Retire(plane), Previewing(plane, previews)
+    retire, preview, surging = Retire(plane), Previewing(plane, previews), Surging(plane)
     return [
         AskFeature(plane).ask_feature,
         holding.find_features,
@@ -94,6 +97,8 @@ def acts_on(plane: ControlPlane, previews: PreviewKeys) -> list[Callable[..., An
         preview.become_a_rollout,
         preview.is_over,
         preview.forget_preview,
+        surging.find_served,
+        surging.steer_signups,
         reserve.release,
         reserve.expect,
     ]

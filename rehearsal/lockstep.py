@@ -11,6 +11,7 @@ from controllers.capacity import CapacityLoop
 from controllers.gate import GateLoop
 from controllers.publisher import Publisher
 from controllers.recorder import Recorder
+from controllers.surges import Surges
 from controllers.worker import make_worker
 from rehearsal.quiet import Quiet
 from rehearsal.telling import AdmissionTeller
@@ -61,6 +62,7 @@ class Lockstep:
         gate, capacity, gateway = self._outboxes
         self._gate = GateLoop(self._redis, gate)
         self._capacity = CapacityLoop(self._redis, world.pools, self.plane, capacity)
+        self._surges = Surges(self._redis, self.plane)
         self._teller = AdmissionTeller(world.gateway, gateway)
         self._publisher = Publisher(self._redis, self.plane, self._previews)
         self._recorder = Recorder(self._redis, self._record)
@@ -113,6 +115,7 @@ class Lockstep:
             await self._redis.publish_reading(node)
         await self._redis.publish_reading(self.world.gateway.reading(self.now))
         await self._gate.tick(self.now)
+        await self._surges.tick(self.now)
         await self._capacity.tick(self.now)
         await self._teller.tick(self.now)
         await self._quiet.until(self._ids)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tidegate.audience import AudienceSpec, LayerSlice
 from tidegate.quantities import (
@@ -58,6 +58,34 @@ class ColdStart(Spec):
         return p90
 
 
+class ReopenSpec(Spec):
+    """Whom sign-ups reopen for in one step: cohorts, or a share of those who ask."""
+
+    cohorts: tuple[str, ...] = Field(default=(), description="These may come in as well.")
+    share: PositiveShare | None = Field(default=None, description="So many of those who ask.")
+
+    @model_validator(mode="after")
+    def _for_somebody(self) -> Self:
+        if not self.cohorts and self.share is None:
+            raise ValueError("expected cohorts or a share. Write one of the two")
+        return self
+
+
+class SurgeSpec(Spec):
+    """What is done by itself when a pool's gate narrows; stages of what it serves stand still."""
+
+    after: PositiveDuration = Field(
+        description="Sign-ups are suspended when the gate was narrow for so long."
+    )
+    calm: PositiveDuration = Field(
+        description="The gate must be wide open for so long before each step back."
+    )
+    reopen: tuple[ReopenSpec, ...] = Field(
+        default=(), description="Steps in which sign-ups reopen, before they do for all."
+    )
+    asks_for: int = Field(default=0, ge=0, description="GPUs that are claimed beside those held.")
+
+
 class PoolSpec(Spec):
     """Replicas of one model that share a queue, a gate and a line in the ledger."""
 
@@ -86,6 +114,9 @@ class PoolSpec(Spec):
     )
     scale_down_window: Duration = Field(description="Scale down to the largest need within this.")
     safe_share: Share = Field(default=0.2, description="How far gated tiers open when blind.")
+    surge: SurgeSpec | None = Field(
+        default=None, description="What is done when the gate narrows; by default nothing more."
+    )
 
     @field_validator("max_replicas")
     @classmethod

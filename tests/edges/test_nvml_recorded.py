@@ -11,7 +11,7 @@ from tidegate.readings import GpuReading
 RECORDED: Final = json.loads(
     (Path(__file__).with_name("recorded") / "nvml-h200.json").read_text(encoding="utf-8")
 )
-"""An NVIDIA H200, driver 580.159.04, by tools/record_nvml.py."""
+"""An NVIDIA H200, driver 580.159.04, by tests/edges/record_nvml.py."""
 
 
 @pytest.mark.parametrize("moment", ["idle", "busy"])

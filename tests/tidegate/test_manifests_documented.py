@@ -16,6 +16,8 @@ from tidegate.catalogue import (
     FeatureSpec,
     ModelSpec,
     PoolSpec,
+    ReopenSpec,
+    SurgeSpec,
     TierSpec,
     WaitlistSpec,
 )
@@ -39,6 +41,8 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "## Model": ModelSpec,
     "## Supply": SupplySpec,
     "## Pool": PoolSpec,
+    "`spec.surge`; ": SurgeSpec,
+    "Each of `spec.surge.reopen`, ": ReopenSpec,
     "`spec.coldStart`:": ColdStart,
     "## Feature": FeatureSpec,
     "`spec.audience`; ": AudienceSpec,

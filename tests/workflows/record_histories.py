@@ -17,6 +17,7 @@ from typing import Any, Final
 from tests.embedded.until import until
 from tests.workflows.attic import Attic
 from tests.workflows.company import Company
+from tests.workflows.pressed import NARROW, OPEN, Pressed
 from tests.workflows.retiring import Retiring
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
 from tests.workflows.world import World, make_worker, skipping_time
@@ -193,6 +194,21 @@ async def is_previewed_and_promoted(given: Given, when: When, then: Then) -> Non
     await then.it_ended(RolloutPhase.FINISHED)
 
 
+async def lives_through_a_surge(given: Given, when: When, then: Then) -> None:
+    """A gate narrows for long and opens again: sign-ups close, reopen by steps, and it ends."""
+    story = given.story
+    pressed = Pressed(Company(story, Path(tempfile.mkdtemp()) / "file.yaml"))
+    await pressed.company.is_at_work()
+    await pressed.gate_is(NARROW, starts=True)
+    await when.passes("11m")
+    await pressed.gate_is(OPEN)
+    await when.passes("4h")
+    await pressed.ends()
+    story.others |= {"surge": pressed.plan, "feature": feature_id(pressed.company.voice)}
+    await when.passes("5d")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 STORIES: Final[Mapping[str, Play]] = {
     play.__name__.replace("_", "-"): play
     for play in (
@@ -206,6 +222,7 @@ STORIES: Final[Mapping[str, Play]] = {
         is_frozen_by_a_code_red,
         retires_its_model,
         is_previewed_and_promoted,
+        lives_through_a_surge,
     )
 }
 

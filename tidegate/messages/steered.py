@@ -10,7 +10,7 @@ from tidegate.messages.common import Act, Message, OutboxState, State
 from tidegate.messages.feature import Hold
 from tidegate.spec import Spec
 
-PLAN_KINDS: Final = ("rollout", "supply", "code-red", "retirement", "preview")
+PLAN_KINDS: Final = ("rollout", "supply", "code-red", "retirement", "preview", "surge")
 """A plan's workflow id is its kind and its name, as rollout/image-launch."""
 
 

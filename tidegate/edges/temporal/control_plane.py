@@ -29,6 +29,7 @@ from tidegate.messages.model import ModelState, model_id
 from tidegate.messages.preview import ForgetNote
 from tidegate.messages.steered import PLAN_KINDS, PlanOrder
 from tidegate.messages.supply import Expected
+from tidegate.messages.surge import GateMove, SurgeOrder
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Keyring
 from tidegate.snapshot import Signups
@@ -158,6 +159,29 @@ class ControlPlane:
         except RPCError as error:
             raise _unavailable(error) from error
         return True
+
+    async def tell_surge(self, order: SurgeOrder, move: GateMove, *, starts: bool) -> None:
+        """Have a pool's surge hear of its gate; where it `starts` one, by the same call."""
+        try:
+            if not starts:
+                handle = self.client.get_workflow_handle(order.plan_id)
+                await handle.signal("gate_moved", move, rpc_timeout=_DEADLINE)
+                return
+            await self.client.start_workflow(
+                order.workflow,
+                order,
+                id=order.plan_id,
+                task_queue=TASK_QUEUE,
+                task_timeout=_TASK_WITHIN,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                rpc_timeout=_DEADLINE,
+                static_summary=f"Surge of {order.name}",
+                start_signal="gate_moved",
+                start_signal_args=[move],
+            )
+        except RPCError as error:
+            if starts or error.status is not RPCStatusCode.NOT_FOUND:
+                raise _unavailable(error) from error
 
     async def plan(self, plan: str, kind: type[T]) -> T | None:
         """Return a plan's order by its workflow id, its state in it; None where there is none."""

@@ -1,4 +1,4 @@
-"""Record what a real card answers to NVML, idle and at work: `python -m tools.record_nvml FILE`.
+"""What a real card answers to NVML, idle and at work: `python -m tests.edges.record_nvml FILE`.
 
 What names the card, or the machine that it is in, is left out.
 """
