@@ -1,4 +1,4 @@
-"""Run one loop: `python -m controllers worker|agent|capacity|gate|publisher|recorder`."""
+"""Run one loop: `python -m controllers worker|agent|capacity|gate|publisher|recorder|notifier`."""
 
 import asyncio
 import logging
@@ -106,6 +106,21 @@ async def _publisher(settings: Settings, redis: Redis) -> None:
         loops.create_task(publishing)
 
 
+async def _notifier(settings: Settings, redis: Redis) -> None:
+    from controllers.loop import run_beside, stops_on_signals  # noqa: PLC0415
+    from controllers.notifier import Notifier  # noqa: PLC0415
+    from tidegate.webhooks import load_receivers  # noqa: PLC0415
+
+    receivers = [] if settings.webhooks is None else load_receivers(settings.webhooks)
+    stopping = stops_on_signals()
+    async with asyncio.TaskGroup() as loops:
+        for receiver in receivers:
+            notifier = Notifier(receiver, redis, settings.state)
+            name = f"webhook-{receiver.name}"
+            loops.create_task(run_beside(name, notifier, period_s=1.0, stopping=stopping))
+        await stopping.wait()
+
+
 async def _recorder(settings: Settings, redis: Redis) -> None:
     from controllers.loop import run  # noqa: PLC0415
     from controllers.recorder import Recorder  # noqa: PLC0415
@@ -123,6 +138,7 @@ LOOPS: Final[Mapping[str, Callable[[Settings, Redis], Awaitable[None]]]] = {
     "gate": _gate,
     "publisher": _publisher,
     "recorder": _recorder,
+    "notifier": _notifier,
 }
 
 

@@ -47,6 +47,9 @@ class Settings(BaseModel):
     previews: Path | None = Field(
         None, description="Folder of previews' keys; by default previews in the state folder."
     )
+    webhooks: Path | None = Field(
+        None, description="File of who is told of events; by default nobody."
+    )
     callers: Path | None = Field(
         None, description="File that says who may vouch for tiers; by default nobody."
     )

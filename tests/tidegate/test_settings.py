@@ -36,6 +36,7 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "state": "/var/lib/tidegate",
         "keys": "/run/secrets/keys.json",
         "previews": "/var/lib/tidegate/previews",
+        "webhooks": "/etc/tidegate/webhooks.yaml",
         "callers": "/etc/tidegate/callers.yaml",
         "api_key": "k-1",
         "node": "gpu-17",

@@ -99,6 +99,8 @@ class Heard:
 
     events: tuple[Event, ...]
     after: str
+    ids: tuple[str, ...] = ()
+    """Where in the stream each of the events is."""
     unreadable: tuple[str, ...] = ()
 
 
@@ -266,14 +268,16 @@ class Redis:
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", found or [])
         entries = [entry for _, page in streams for entry in page]
         events: list[Event] = []
+        ids: list[str] = []
         unreadable: list[str] = []
         for stream_id, fields in entries:
             try:
                 events.append(Event.model_validate_json(fields["event"]))
+                ids.append(stream_id)
             except (KeyError, ValidationError):
                 unreadable.append(stream_id)
         last = entries[-1][0] if entries else after
-        return Heard(events=tuple(events), after=last, unreadable=tuple(unreadable))
+        return Heard(tuple(events), last, tuple(ids), tuple(unreadable))
 
     async def last_stream_id(self) -> str | None:
         """Return the id of the stream's last entry; None when it has none, as after a loss."""
