@@ -31,7 +31,7 @@ from tidegate.snapshot import WaitlistIntent
 pytestmark = pytest.mark.integration
 
 WITHIN_S: Final = 30.0
-LOOPS: Final = ("worker", "agent", "capacity", "gate", "publisher", "recorder")
+LOOPS: Final = ("worker", "agent", "capacity", "gate", "publisher", "recorder", "notifier")
 
 
 class Loop:
