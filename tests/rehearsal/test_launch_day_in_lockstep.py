@@ -62,6 +62,7 @@ def test_every_source_counts_from_one_without_a_gap(day: Rehearsed) -> None:
         "/controllers/capacity",
         "/controllers/gate",
         "/feature/image",
+        "/model/image-2",
         "/gateways/rehearsal",
         "/rollout/image-launch",
         "/supply/order-17",
