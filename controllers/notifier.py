@@ -36,10 +36,6 @@ class Notifier:
         self._failing_since: float | None = None
         self._again_at = 0.0
 
-    async def wake(self, wait_s: float) -> None:
-        """Return when an event is there to be heard, at the latest after `wait_s`."""
-        await self._redis.events(after=self._heard or "0", wait_s=wait_s)
-
     async def tick(self, now: float) -> None:
         """Post what was told since, until the receiver fails; raises Unavailable without Redis.
 
