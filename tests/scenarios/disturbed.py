@@ -84,21 +84,18 @@ async def play_disturbed(
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged)
-        looping = asyncio.create_task(_run_loops(real, staged, folder))
-        killing = asyncio.create_task(_kill(real, kills))
-        try:
+        # Whatever ends one of these ends the story, with its reason.
+        async with asyncio.TaskGroup() as group:
+            looping = group.create_task(_run_loops(real, staged, folder))
+            killing = group.create_task(_kill(real, kills))
             for command, told in zip(staged.scenario.commands, before, strict=True):
                 await asyncio.sleep(staged.instant(command.at) - time.time())
-                await until(partial(_has_told, real, told), _ENDS_WITHIN_S)
+                await _until_told(real, told)
                 if command.run.split()[0] not in ASK_A_GATEWAY:
                     await shell.type(command)
             await killing
             await until(partial(_has_ended, real, staged.scenario), _ENDS_WITHIN_S)
-        finally:
-            for task in (looping, killing):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            looping.cancel()
         gaps = [str(gap) for gap in await real.record.gaps()]
         evidence = Evidence(await real.record.events(), gaps, staged.declared)
         return Played(evidence, shell.said, staged.scenario, await state_of(real.plane))
@@ -115,8 +112,20 @@ async def _standing(folder: Path) -> AsyncIterator[_Stage]:
         yield _Stage(stack, redis, record)
 
 
-async def _has_told(real: _Stage, expected: Counter[tuple[object, ...]]) -> bool:
-    return not expected or transitions(await real.record.events()) >= expected
+async def _until_told(real: _Stage, expected: Counter[tuple[object, ...]]) -> None:
+    """Wait until all of this is recorded; fails the test with what is not, and who does what."""
+
+    async def has_told() -> bool:
+        return not expected or transitions(await real.record.events()) >= expected
+
+    try:
+        await until(has_told, _ENDS_WITHIN_S)
+    except AssertionError as error:
+        told = transitions(await real.record.events())
+        error.add_note(f"not told: {sorted(map(str, expected - told))}")
+        for name, found in (await _described(real)).items():
+            error.add_note(f"{name}: {found.raw_description.pending_activities}")
+        raise
 
 
 async def _has_ended(real: _Stage, scenario: ScenarioSpec) -> bool:
