@@ -11,6 +11,7 @@ from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
     WorkflowExecutionStatus,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -145,6 +146,23 @@ class ControlPlane:
         """
         if not await self.is_to_start(order):
             return False
+        await self._start_plan(order, summary)
+        return True
+
+    async def tell_surge(self, order: SurgeOrder, move: GateMove, *, starts: bool) -> None:
+        """Have a pool's surge hear of its gate; where it `starts` one, by the same call."""
+        if starts:
+            first: dict[str, Any] = {"start_signal": "gate_moved", "start_signal_args": [move]}
+            await self._start_plan(order, f"Surge of {order.name}", **first)
+            return
+        handle = self.client.get_workflow_handle(order.plan_id)
+        try:
+            await handle.signal("gate_moved", move, rpc_timeout=_DEADLINE)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise _unavailable(error) from error
+
+    async def _start_plan(self, order: PlanOrder, summary: str, **first: Any) -> None:  # noqa: ANN401 - Temporal's own
         try:
             await self.client.start_workflow(
                 order.workflow,
@@ -155,33 +173,10 @@ class ControlPlane:
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 rpc_timeout=_DEADLINE,
                 static_summary=summary,
+                **first,
             )
         except RPCError as error:
             raise _unavailable(error) from error
-        return True
-
-    async def tell_surge(self, order: SurgeOrder, move: GateMove, *, starts: bool) -> None:
-        """Have a pool's surge hear of its gate; where it `starts` one, by the same call."""
-        try:
-            if not starts:
-                handle = self.client.get_workflow_handle(order.plan_id)
-                await handle.signal("gate_moved", move, rpc_timeout=_DEADLINE)
-                return
-            await self.client.start_workflow(
-                order.workflow,
-                order,
-                id=order.plan_id,
-                task_queue=TASK_QUEUE,
-                task_timeout=_TASK_WITHIN,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                rpc_timeout=_DEADLINE,
-                static_summary=f"Surge of {order.name}",
-                start_signal="gate_moved",
-                start_signal_args=[move],
-            )
-        except RPCError as error:
-            if starts or error.status is not RPCStatusCode.NOT_FOUND:
-                raise _unavailable(error) from error
 
     async def plan(self, plan: str, kind: type[T]) -> T | None:
         """Return a plan's order by its workflow id, its state in it; None where there is none."""
@@ -272,6 +267,12 @@ class ControlPlane:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise _unavailable(error) from error
+        except WorkflowQueryFailedError as error:
+            message = (
+                f"temporal: {workflow_id} could not say how it stands ({error}). "
+                "Look at its last workflow task in the Temporal UI."
+            )
+            raise Unavailable(message, code="temporal-unavailable") from error
         return cast("T", found)
 
     async def _update(
