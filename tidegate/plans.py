@@ -1,7 +1,8 @@
 """What people want to happen: a rollout, stage by stage."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -18,13 +19,23 @@ class CheckSpec(Spec):
     queue_wait_below: PositiveDuration = Field(description="Mean queue wait of the pool.")
 
 
+class StepsSpec(Spec):
+    """How a stage grows to its exposure: share by share, each watched for as long."""
+
+    shares: tuple[Share, ...] = Field(min_length=1, description="From the smallest on.")
+    each: PositiveDuration = Field(description="How long to watch each of them.")
+
+
 class StageSpec(Spec):
-    """One step of exposure: to whom, how far, from when, and on which GPUs."""
+    """One stage of exposure: to whom, how far, from when, and on which GPUs."""
 
     name: Name
     tiers: tuple[Name, ...] = Field(min_length=1)
     only: Segment | None = Field(default=None, description="A part of these tiers; by default all.")
     exposure: Share = Field(default=1.0, description="The share of these tiers reached.")
+    steps: StepsSpec | None = Field(
+        default=None, description="Smaller shares on the way to it; by default none."
+    )
     starts_at: Instant | None = Field(
         default=None, description="Not before this instant; by default after the stage before."
     )
@@ -37,6 +48,27 @@ class StageSpec(Spec):
     def segment(self) -> Segment:
         """The part of its tiers that it opens for."""
         return self.only or Segment()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares that it reaches, one after the other."""
+        return (*(self.steps.shares if self.steps else ()), self.exposure)
+
+    def bake_of(self, step: int) -> timedelta:
+        """Return how long its so-many-eth share is watched; the last for the stage's bake."""
+        return self.steps.each if self.steps and step < len(self.steps.shares) else self.bake
+
+    @field_validator("steps")
+    @classmethod
+    def _grow(cls, steps: StepsSpec | None, info: ValidationInfo) -> StepsSpec | None:
+        shares = [] if steps is None else [*steps.shares, info.data.get("exposure", 1.0)]
+        for before, after in pairwise(shares):
+            if after <= before:
+                raise ValueError(
+                    f"expected each share above the one before, and all below the exposure; "
+                    f"{format_share(after)} comes after {format_share(before)}. Correct them"
+                )
+        return steps
 
 
 class SupplySpec(Spec):

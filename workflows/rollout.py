@@ -1,8 +1,6 @@
 """A rollout: stage by stage, due, approved, backed by ready replicas, exposed, baked."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import assert_never
 
 from temporalio import workflow
@@ -10,41 +8,36 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import ClaimStatus, Reservation
-    from tidegate.messages.common import Act
-    from tidegate.messages.feature import ExposeOrder, FeatureAct, HoldOrder, WaitingNote
+    from tidegate.messages.feature import ExposeOrder, FeatureAct, WaitingNote
     from tidegate.messages.rollout import (
-        Approval,
         BudgetAct,
         Measurement,
         RolloutOrder,
         RolloutPhase,
         RolloutState,
-        StageProgress,
     )
-    from tidegate.messages.steered import Waits
-    from tidegate.plans import StageSpec
+    from tidegate.messages.steered import Waits, WayBack
+    from tidegate.plans import RolloutSpec, StageSpec
     from tidegate.quantities import counted
     from tidegate.rules.freezing import frozen_until
     from tidegate.rules.ledger import ClaimState
     from tidegate.rules.verdict import Verdict
     from workflows.acts import act
-    from workflows.refusal import refuse
     from workflows.rollout_events import RolloutEvents
-    from workflows.rollout_view import show_rollout, what_is_awaited
-    from workflows.steered import Aborted, Steered
+    from workflows.rollout_steering import Replanned, Skipped, SteeredRollout
+    from workflows.rollout_view import what_is_awaited
+    from workflows.steered import Aborted
 
 
 @workflow.defn(name="Rollout")
-class Rollout(Steered):
+class Rollout(SteeredRollout):
     """Opens a feature to its tiers in order, and never ahead of the GPUs that serve them."""
-
-    order: RolloutOrder
-    state: RolloutState
 
     @workflow.init
     def __init__(self, order: RolloutOrder) -> None:
         self.order = order
         self.state = order.state
+        self.state.stage = self.state.stage or order.spec.stages[0].name
         self.take_up()
         self.events = RolloutEvents(self.outbox, order)
 
@@ -53,36 +46,38 @@ class Rollout(Steered):
         """Open every stage in turn; returns where it ended."""
         self.delivering = asyncio.create_task(self.outbox.deliver())
         try:
-            for stage in self.stages_left():
-                await self.until_due(stage)
-                await self.until_approved(stage)
-                await self.until_no_freeze(stage)
-                await self.until_backed_by_ready_replicas(stage)
-                await self.expose(stage)
-                match await self.bake(stage):
-                    case Verdict.PASS:
-                        self.finish_stage(stage)
-                    case Verdict.FAIL:
-                        self.fail(stage)
-                    case Verdict.INCONCLUSIVE:
-                        await self.until_a_person_decides(stage)
-                    case never:
-                        assert_never(never)
+            while (stage := await self.next_stage()) is not None:
+                try:
+                    await self.until_due(stage)
+                    await self.until_approved(stage)
+                    await self.until_no_freeze(stage)
+                    await self.until_backed_by_ready_replicas(stage)
+                    await self.open_share_by_share(stage)
+                except Skipped:
+                    await self.pass_over(stage)
+                except Replanned:
+                    continue
             self.finish()
         except Aborted:
-            await self.step_back()
+            await self.go_back()
         await self.outbox.delivered()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state
 
     # The steps of the story, in its order.
 
-    def stages_left(self) -> Iterator[StageSpec]:
-        """Yield the stages that have not been baked yet."""
+    async def next_stage(self) -> StageSpec | None:
+        """Return the first stage that is neither baked nor skipped, by the plan as it is now."""
+        while self.state.change is not None:
+            await self.take_up_the_change(self.state.change)
+        if self.state.abort is not None:
+            raise Aborted
         for stage in self.order.spec.stages:
-            if self.progress(stage).baked_at is None:
+            progress = self.progress(stage)
+            if progress.baked_at is None and progress.skipped_at is None:
                 self.state.stage = stage.name
-                yield stage
+                return stage
+        return None
 
     async def until_due(self, stage: StageSpec) -> None:
         """Wait for the stage's instant, as shifted by pauses and holds."""
@@ -104,7 +99,7 @@ class Rollout(Steered):
 
     async def until_no_freeze(self, stage: StageSpec) -> bool:
         """Wait for the end of a freeze, where one holds now; returns whether one did."""
-        is_open = self.progress(stage).exposed_at is not None
+        is_open = self.progress(stage).watched_since is not None
         frozen = None if is_open else frozen_until(self.order.spec.freezes, workflow.now())
         if frozen is None:
             return False
@@ -126,12 +121,18 @@ class Rollout(Steered):
                 await self.tell_what_is_awaited(stage, claim)
                 await self.until_the_claim_is_not(claim)
 
+    async def open_share_by_share(self, stage: StageSpec) -> None:
+        """Let more and more of the stage's users in, each time after the share before baked."""
+        progress = self.progress(stage)
+        while progress.steps < len(stage.shares):
+            await self.expose(stage)
+            await self.watch(stage)
+        self.finish_stage(stage)
+
     async def expose(self, stage: StageSpec) -> None:
-        """Let the stage's users in, unless something has stopped the rollout since."""
+        """Let the next share of users in, unless something has stopped the rollout since."""
         progress, looks = self.progress(stage), 0
-        reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
-        order = self.exposure(stage, stage.tiers, stage.exposure, reason)
-        while progress.exposed_at is None:
+        while progress.watched_since is None:
             has_waited = self.is_stopped or looks > 0 or await self.until_no_freeze(stage)
             await self.until(lambda: True, Waits.NOTHING)
             if has_waited and not await self.is_still_covered(stage):
@@ -140,25 +141,29 @@ class Rollout(Steered):
                 continue
             if self.is_stopped:
                 continue
-            try:
-                before = await self.ask_feature(FeatureAct(feature=self.feature, expose=order))
-            except ActivityError:  # somebody else holds the feature
+            if not await self.reach_the_next_share(stage):  # somebody else holds the feature
                 looks += 1
                 await self.look_again(looks, Waits.HOLD)
-                continue
-            progress.exposure_before = dict(before)
-            progress.exposed_at = workflow.now()
-            progress.shift_when_exposed = self.state.shift
-            self.events.advanced(stage, self.state.claim, reason)
-            self.describe()
+
+    async def watch(self, stage: StageSpec) -> None:
+        """Bake what the stage has reached until its check passes, or a person says so."""
+        progress = self.progress(stage)
+        while (verdict := await self.bake(stage)) is not Verdict.PASS:
+            if verdict is Verdict.FAIL:
+                self.fail(stage)
+            await self.until_a_person_decides(stage)
+        progress.verdict = Verdict.PASS
+        progress.watched_since = None
+        progress.steps += 1
 
     async def bake(self, stage: StageSpec) -> Verdict:
         """Watch the stage for its bake time, then hold its check against what was read."""
         progress = self.progress(stage)
         if progress.verdict is not None:
-            return progress.verdict  # measured by the run before this one
-        exposed_at = progress.exposed_at or workflow.now()
-        await self.until_instant(exposed_at - progress.shift_when_exposed + stage.bake, Waits.BAKE)
+            return progress.verdict  # measured by the run before this one, or a person's word
+        since = progress.watched_since or workflow.now()
+        due_at = since - progress.shift_when_watched + stage.bake_of(progress.steps)
+        await self.until_instant(due_at, Waits.BAKE)
         if stage.check is None:
             return Verdict.PASS
         measurement = Measurement(
@@ -170,13 +175,12 @@ class Rollout(Steered):
         return verdict
 
     async def until_a_person_decides(self, stage: StageSpec) -> None:
-        """Wait for `promote` or `abort` after an inconclusive check."""
+        """Wait for `promote`, `retry`, `skip` or `abort` after an inconclusive check."""
         progress = self.progress(stage)
         if progress.verdict is None:
             progress.verdict = Verdict.INCONCLUSIVE
             self.events.tell("stage.inconclusive", stage, reason="its check could not be read")
-        await self.until(lambda: progress.verdict is Verdict.PASS, Waits.PERSON)
-        self.finish_stage(stage)
+        await self.until(lambda: progress.verdict is not Verdict.INCONCLUSIVE, Waits.PERSON)
 
     # What the steps do.
 
@@ -217,8 +221,35 @@ class Rollout(Steered):
         """Wait until the budget has said something new."""
         await self.until(lambda: self.state.claim != told, Waits.GPUS)
 
+    async def reach_the_next_share(self, stage: StageSpec) -> bool:
+        """Have the feature let the next share in; returns whether it did."""
+        progress = self.progress(stage)
+        share = stage.shares[progress.steps]
+        reason = f"stage {stage.name} opens for {', '.join(stage.tiers)}"
+        order = self.exposure(stage, stage.tiers, share, reason)
+        progress.is_opening = True
+        try:
+            before = await self.ask_feature(FeatureAct(feature=self.feature, expose=order))
+        except ActivityError:
+            return False
+        finally:
+            progress.is_opening = False
+        progress.verdict = None
+        if progress.exposed_at is None:
+            progress.exposure_before = dict(before)
+            progress.exposed_at = workflow.now()
+        self.watch_from_now(progress)
+        self.events.advanced(stage, share, self.state.claim, reason)
+        self.describe()
+        return True
+
     async def is_still_covered(self, stage: StageSpec) -> bool:
-        """Say whether replicas are still ready, where a stop came between spending and opening."""
+        """Say whether replicas are still ready, where a stop came between spending and opening.
+
+        What is lost after that is the gate's matter, further shares of a stage included.
+        """
+        if self.progress(stage).exposed_at is not None:
+            return True
         await self.until_backed_by_ready_replicas(stage)
         claim = self.state.claim
         return claim is None or claim.ready_gpus >= claim.in_use_gpus
@@ -235,26 +266,71 @@ class Rollout(Steered):
         note = WaitingNote(stage=stage.name, tiers=stage.tiers, waits_for=waits_for, opens=opens)
         await self.ask_feature(FeatureAct(feature=self.feature, note=note))
 
-    async def step_back(self) -> None:
-        """Take the open stage's users out again, give its GPUs back, and end."""
+    async def pass_over(self, stage: StageSpec) -> None:
+        """Leave the stage as it is, and give back GPUs that it has not opened on."""
+        progress = self.progress(stage)
+        skip = progress.skip
+        if progress.exposed_at is None:
+            await self.give_up_claim(stage)
+            reason = f"a new rollout; {skip.by} skipped this: {skip.reason}" if skip else ""
+            await self.note(stage, reason)
+        progress.skipped_at = workflow.now()
+        self.state.claim = None
+        if skip is not None:
+            self.events.told_by("stage.skipped", stage, skip)
+        self.describe()
+
+    async def take_up_the_change(self, changed: RolloutSpec) -> None:
+        """Go on by another plan; a stage that has not opened and is changed begins anew."""
+        becoming = {stage.name: stage for stage in changed.stages}
+        for stage in self.order.spec.stages:
+            if not self.progress(stage).has_opened and becoming.get(stage.name) != stage:
+                await self.give_up_claim(stage)
+                del self.state.progress[stage.name]
+        self.state.revision += 1
+        self.order = self.order.model_copy(update={"spec": changed})
+        if self.state.change == changed:
+            self.state.change = None
+        self.state.claim = None
+        self.describe()
+
+    async def go_back(self) -> None:
+        """Take users out again as far as the abort says, give GPUs back, and end."""
         self.state.phase = RolloutPhase.ABORTED
         self.state.claim = None
-        stage = self.stage
-        reason = self.state.abort.reason if self.state.abort else "its check failed"
+        ended = self.state.abort
+        reason = ended.reason if ended else "its check failed"
+        match ended.back if ended else WayBack.STAGE:
+            case WayBack.HERE:
+                if self.progress(self.stage).exposed_at is None:
+                    await self.give_up_claim(self.stage)
+            case WayBack.STAGE:
+                await self.take_back(self.stage, reason)
+            case WayBack.NOTHING:
+                for stage in reversed(self.order.spec.stages):
+                    await self.take_back(stage, reason)
+            case never:
+                assert_never(never)
+        await self.note(self.stage, f"a new rollout; this one was aborted: {reason}")
+        self.events.aborted(self.stage, ended, reason)
+        self.describe()
+
+    async def take_back(self, stage: StageSpec, reason: str) -> None:
+        """Set the stage's tiers to what they had before it, and give its GPUs back."""
         for tier, share in self.progress(stage).exposure_before.items():
             back = self.exposure(stage, (tier,), share, f"taken back: {reason}")
             await self.ask_feature(FeatureAct(feature=self.feature, expose=back))
+        await self.give_up_claim(stage)
+
+    async def give_up_claim(self, stage: StageSpec) -> None:
+        """Give the stage's GPUs back, where it has claimed any."""
         if stage.reserve:
             released = BudgetAct(gpu_type=self.order.gpu_type, claim_id=self.claim_id(stage.name))
             await act("release", released, summary=f"give {counted(stage.reserve, 'GPU')} back")
-        await self.note(stage, f"a new rollout; this one was aborted: {reason}")
-        self.events.aborted(stage, self.state.abort, reason)
-        self.describe()
 
     def finish_stage(self, stage: StageSpec) -> None:
         """Remember that the stage is done, so that a continued run goes on behind it."""
-        progress = self.progress(stage)
-        progress.verdict, progress.baked_at = Verdict.PASS, workflow.now()
+        self.progress(stage).baked_at = workflow.now()
         self.state.claim = None
         self.events.tell("stage.baked", stage, reason="it baked and its check passed")
         self.describe()
@@ -272,14 +348,6 @@ class Rollout(Steered):
         self.events.finished()
         self.describe()
 
-    async def ask_feature(self, asked: FeatureAct) -> dict[str, float]:
-        """Have the feature do something; raises ActivityError where it refuses."""
-        wanted = asked.expose or asked.note or asked.hold or asked.release
-        summary = (
-            "" if wanted is None else getattr(wanted, "reason", "") or "note what it waits for"
-        )
-        return dict(await act("ask_feature", asked, summary=summary) or {})
-
     def exposure(
         self, stage: StageSpec, tiers: tuple[str, ...], share: float, reason: str
     ) -> ExposeOrder:
@@ -293,95 +361,3 @@ class Rollout(Steered):
             segment=stage.segment,
             reason=reason,
         )
-
-    def claim_id(self, stage: str) -> str:
-        """Name a stage's claim: the same for every run of one rollout, and for no other."""
-        return f"{self.subject}/{workflow.info().first_execution_run_id[:8]}/{stage}"
-
-    def progress(self, stage: StageSpec) -> StageProgress:
-        """Return what is remembered of a stage."""
-        return self.state.progress.setdefault(stage.name, StageProgress())
-
-    @property
-    def stage(self) -> StageSpec:
-        """The stage that the rollout has come to."""
-        return next(s for s in self.order.spec.stages if s.name == self.state.stage)
-
-    @property
-    def feature(self) -> str:
-        """The feature that is rolled out."""
-        return self.order.spec.feature
-
-    # What it tells and shows.
-
-    def describe(self) -> None:
-        """Show in the Temporal UI where the rollout stands and who can act."""
-        show_rollout(self.outbox.visible, self.order, self.state)
-
-    # What people and the budget may say, beside what steers every plan.
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the rollout has ended."""
-        return self.state.phase is not RolloutPhase.RUNNING
-
-    @workflow.update
-    def approve(self, approval: Approval) -> None:
-        """Approve a stage in the name of the role that must."""
-        stage = next(s for s in self.order.spec.stages if s.name == approval.stage)
-        self.progress(stage).approved_by = approval.by
-        self.events.approved(stage, approval)
-        self.describe()
-
-    @approve.validator
-    def _may_approve(self, approval: Approval) -> None:
-        self._refuse_when_over("approve")
-        known = {stage.name: stage for stage in self.order.spec.stages}
-        stage = known.get(approval.stage)
-        if stage is None:
-            message = f'{self.subject}: no stage "{approval.stage}". It has {", ".join(known)}.'
-            raise refuse(message)
-        if stage.approval is None:
-            raise refuse(f'stage "{stage.name}": it needs no approval.')
-        if stage.approval != approval.role:
-            message = f'stage "{stage.name}": {stage.approval} approves it, not {approval.role}.'
-            raise refuse(message)
-        progress = self.state.progress.get(stage.name)
-        if progress is not None and progress.approved_by is not None:
-            raise refuse(f'stage "{stage.name}": {progress.approved_by} did already.')
-
-    @workflow.update
-    def promote(self, order: Act) -> None:
-        """Take an inconclusive check as passed, on a person's word."""
-        self.progress(self.stage).verdict = Verdict.PASS
-        self.events.promoted(self.stage, order)
-
-    @promote.validator
-    def _may_promote(self, order: Act) -> None:  # noqa: ARG002 - as the update
-        progress = self.state.progress.get(self.state.stage)
-        waits = progress is not None and progress.verdict is Verdict.INCONCLUSIVE
-        if self.is_over or self.state.abort is not None or not waits:
-            raise refuse(f"{self.subject}: no check waits for a person, so nothing to promote.")
-
-    @workflow.signal
-    def claim_changed(self, status: ClaimStatus) -> None:
-        """Hear from the budget how the open claim stands."""
-        progress = self.state.progress.get(self.state.stage)
-        is_open = progress is not None and progress.exposed_at is not None
-        if status.claim_id == self.claim_id(self.state.stage) and not is_open:
-            self.state.claim = status
-
-    @workflow.query
-    def current(self) -> RolloutOrder:
-        """Return the plan, and in its state where the rollout stands."""
-        return self.order
-
-    async def place_hold(self, order: HoldOrder) -> None:
-        """Have the feature say why nobody else gets in."""
-        with suppress(ActivityError):
-            await self.ask_feature(FeatureAct(feature=self.feature, hold=order))
-
-    async def lift_hold(self, order: HoldOrder) -> None:
-        """Let the feature grow again, unless somebody else holds it too."""
-        with suppress(ActivityError):
-            await self.ask_feature(FeatureAct(feature=self.feature, release=order))

@@ -52,21 +52,34 @@ class RolloutEvents:
             p90=forecast.p90.isoformat() if forecast else None,
         )
 
-    def advanced(self, stage: StageSpec, claim: ClaimStatus | None, reason: str) -> None:
-        """Tell that a stage opened, with the GPUs that covered it at that instant."""
+    def advanced(
+        self, stage: StageSpec, share: float, claim: ClaimStatus | None, reason: str
+    ) -> None:
+        """Tell that a stage reached a share, with the GPUs that covered it at that instant."""
         self.tell(
             "stage.advanced",
             stage,
             reason=reason,
-            after=stage.exposure,
+            after=share,
             reserve=stage.reserve,
             ready_gpus=claim.ready_gpus if claim else None,
             in_use_gpus=claim.in_use_gpus if claim else None,
         )
 
-    def promoted(self, stage: StageSpec, order: Act) -> None:
-        """Tell who took an inconclusive check as passed."""
-        self.tell("stage.promoted", stage, by=order.by, reason=order.reason)
+    def told_by(self, event_type: str, stage: StageSpec, order: Act) -> None:
+        """Tell what became of a stage on a person's word."""
+        self.tell(event_type, stage, by=order.by, reason=order.reason)
+
+    def changed(self, order: Act, line: str) -> None:
+        """Tell of one change of the plan, as a line of its diff."""
+        self._outbox.tell(
+            "plan.changed",
+            subject=self._subject,
+            feature=self._order.spec.feature,
+            by=order.by,
+            change=line,
+            reason=order.reason or f"{order.by} applied another plan",
+        )
 
     def aborted(self, stage: StageSpec, order: Act | None, reason: str) -> None:
         """Tell who ended the rollout, where it was a person."""

@@ -57,10 +57,12 @@ def _row(stage: StageSpec, state: RolloutState) -> str:
     approval = approved or (f"needs {stage.approval}" if stage.approval else "not needed")
     opened = f"{progress.exposed_at:%F %T}" if progress and progress.exposed_at else ""
     verdict = str(progress.verdict) if progress and progress.verdict else ""
+    if progress and progress.skipped_at:
+        verdict = "skipped"
     cells = [
         stage.name,
         ", ".join(stage.tiers),
-        format_share(stage.exposure),
+        " ".join(map(format_share, stage.shares)),
         str(stage.reserve),
         approval,
         opened,
@@ -84,7 +86,9 @@ def _next_step(order: RolloutOrder, state: RolloutState) -> str:
             needed = next(s.approval for s in order.spec.stages if s.name == stage)
             return f"`tidegate approve {name} {stage} --role {needed}`"
         case Waits.PERSON:
-            return f"Its check was inconclusive. `tidegate promote {name}` or `tidegate abort`"
+            return (
+                f"Its check was inconclusive. `tidegate promote {name}`, `retry`, `skip` or `abort`"
+            )
         case Waits.GPUS if state.claim is not None:
             forecast = state.claim.forecast
             when = f"{forecast.p50:%F %T} to {forecast.p90:%F %T}" if forecast else "unknown"

@@ -11,7 +11,13 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.feature import Hold, HoldOrder
-    from tidegate.messages.steered import FreezeOrder, PlanOrder, SteeredState, Waits
+    from tidegate.messages.steered import (
+        AbortOrder,
+        FreezeOrder,
+        PlanOrder,
+        SteeredState,
+        Waits,
+    )
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
 
@@ -26,7 +32,11 @@ changes in days, up to every 68 minutes."""
 _CHANGE_IN_DAYS: Final = frozenset({Waits.USE, Waits.SUCCESSOR})
 
 
-class Aborted(Exception):  # noqa: N818 - leaves the story, never the workflow
+class Leaves(Exception):  # noqa: N818 - leaves what it does, never the workflow
+    """What a plan does now is over before its end."""
+
+
+class Aborted(Leaves):
     """A person, or a failed check, ended the plan."""
 
 
@@ -79,14 +89,16 @@ class Steered(ABC):
         self.show_waiting(waits)
         is_long = workflow.info().is_continue_as_new_suggested
         await workflow.wait_condition(
-            lambda: (
-                self.state.abort is not None or is_long() or (condition() and not self.is_stopped)
-            )
+            lambda: self.leaves() is not None or is_long() or (condition() and not self.is_stopped)
         )
-        if self.state.abort is not None:
-            raise Aborted
+        if (leaves := self.leaves()) is not None:
+            raise leaves
         if is_long():
             await self.go_on_in_a_new_run()
+
+    def leaves(self) -> Leaves | None:
+        """Say what ends what the plan does now, however it is stopped; None where nothing does."""
+        return Aborted() if self.state.abort is not None else None
 
     async def go_on_in_a_new_run(self) -> None:
         """Leave this run, whose history is long enough, to one that resumes from its state."""
@@ -110,7 +122,7 @@ class Steered(ABC):
                 return True
             try:
                 await workflow.wait_condition(
-                    lambda: self.is_stopped or self.state.abort is not None or or_when(),
+                    lambda: self.is_stopped or self.leaves() is not None or or_when(),
                     timeout=left,
                     timeout_summary=f"{waits} until {due_at:%F %T}",
                 )
@@ -224,12 +236,12 @@ class Steered(ABC):
             raise refuse(message)
 
     @workflow.update
-    def abort(self, order: Act) -> None:
+    def abort(self, order: AbortOrder) -> None:
         """End the plan; what is not finished is taken back."""
         self.state.abort = order
 
     @abort.validator
-    def _may_abort(self, order: Act) -> None:
+    def _may_abort(self, order: AbortOrder) -> None:
         self._refuse_when_over("abort")
         if self.state.abort is not None:
             raise refuse(f"{self.subject}: {self.state.abort.by} has aborted it already.")

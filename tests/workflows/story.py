@@ -31,10 +31,17 @@ from tidegate.messages.feature import (
     SignupsVerb,
     feature_id,
 )
-from tidegate.messages.rollout import Approval, RolloutOrder, RolloutPhase, RolloutState, rollout_id
-from tidegate.messages.steered import FreezeOrder, Waits
+from tidegate.messages.rollout import (
+    Approval,
+    ChangeOrder,
+    RolloutOrder,
+    RolloutPhase,
+    RolloutState,
+    rollout_id,
+)
+from tidegate.messages.steered import AbortOrder, FreezeOrder, Waits, WayBack
 from tidegate.messages.supply import Expected
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, SupplySpec
+from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, StepsSpec, SupplySpec
 from tidegate.quantities import parse_duration, parse_share
 from tidegate.rules.verdict import Verdict
 
@@ -60,6 +67,8 @@ class Stage:
     name: str
     tiers: tuple[str, ...] = ()
     exposure: str = "100%"
+    steps: tuple[str, ...] = ()
+    each: str = "10m"
     starts_in: str | None = None
     approval: str | None = None
     reserve: int = 0
@@ -69,10 +78,13 @@ class Stage:
 
     def spec(self, began_at: datetime) -> StageSpec:
         starts_at = began_at + parse_duration(self.starts_in) if self.starts_in else None
+        shares = tuple(parse_share(share) for share in self.steps)
+        steps = StepsSpec(shares=shares, each=parse_duration(self.each)) if shares else None
         return StageSpec(
             name=self.name,
             tiers=self.tiers or (self.name,),
             exposure=parse_share(self.exposure),
+            steps=steps,
             starts_at=starts_at,
             approval=self.approval,
             reserve=self.reserve,
@@ -272,8 +284,22 @@ class When:
     async def promoted(self, by: str = "pm") -> None:
         await self._steer("promote", Act(by=by, reason="looked at it by hand"))
 
-    async def aborted(self, reason: str = "a mistake", by: str = "pm") -> None:
-        await self._steer("abort", Act(by=by, reason=reason))
+    async def retried(self, by: str = "pm") -> None:
+        await self._steer("retry", Act(by=by, reason="the exporter was down"))
+
+    async def skipped(self, reason: str = "nobody asked for it", by: str = "pm") -> None:
+        await self._steer("skip", Act(by=by, reason=reason))
+
+    async def changed(self, stages: Sequence[Stage | str]) -> None:
+        """Have the rollout go on by other stages."""
+        named = [Stage(stage) if isinstance(stage, str) else stage for stage in stages]
+        spec = self.story.order(self.story.rollout, named).spec
+        await self._steer("change", ChangeOrder(by="pm", spec=spec))
+
+    async def aborted(
+        self, reason: str = "a mistake", by: str = "pm", back: WayBack = WayBack.STAGE
+    ) -> None:
+        await self._steer("abort", AbortOrder(by=by, reason=reason, back=back))
 
     async def held(self, role: str = "legal", reason: str = "a review") -> None:
         await self._steer("hold", HoldOrder(by="lee", role=role, reason=reason))

@@ -13,9 +13,10 @@ from tidegate.messages.catalogue import Declaration
 from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.common import Act
 from tidegate.messages.retirement import MoveOrder, RetirementOrder
-from tidegate.messages.rollout import RolloutOrder, RolloutState
+from tidegate.messages.rollout import ChangeOrder, RolloutOrder, RolloutPhase, RolloutState
 from tidegate.messages.steered import PlanOrder
 from tidegate.messages.supply import SupplyOrder
+from tidegate.rules.replanning import tell_changes
 from tidegate.spec import Spec
 
 
@@ -47,8 +48,10 @@ async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str
     supplies = [SupplyOrder(name=name, spec=spec) for name, spec in declared.supplies.items()]
     retirements = [retirement_for(name, s, whole) for name, s in declared.retirements.items()]
     previews = [preview_for(name, spec, whole) for name, spec in declared.previews.items()]
-    for order in (*reds, *rollouts, *previews):
+    for order in (*reds, *previews):
         await plane.is_to_start(order)  # refused before anything is declared
+    for rollout in rollouts:
+        await _rollout_under_way(plane, rollout)
     for supply in supplies:
         await _supply_on_its_way(plane, supply)
     for retirement in retirements:
@@ -66,7 +69,7 @@ async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str
     reds += await _code_reds(plane, standing)
     for rollout in rollouts:
         frozen = [red for red in reds if red.spec.freezes(rollout.name, rollout.spec.feature)]
-        lines.append(await start_rollout(plane, rollout, frozen))
+        lines += await apply_rollout(plane, rollout, frozen, by)
     return lines
 
 
@@ -104,6 +107,33 @@ async def _move(plane: ControlPlane, known: PlanOrder, spec: Spec, move: Act | S
         return f"{known.plan_id} is there already, unchanged"
     await plane.steer(known.plan_id, "move", move)
     return f"{known.plan_id} moved"
+
+
+async def apply_rollout(
+    plane: ControlPlane, order: RolloutOrder, reds: Iterable[CodeRedOrder], by: Applicant
+) -> list[str]:
+    """Start a rollout, or change one that runs and tell how, as a diff does; raises Refused."""
+    known = await _rollout_under_way(plane, order)
+    if known is None:
+        return [await start_rollout(plane, order, reds)]
+    before = known.state.change or known.spec
+    if before == order.spec:
+        return [f"{order.plan_id} is there already, unchanged"]
+    change = ChangeOrder(by=by.by, reason=by.reason, spec=order.spec)
+    await plane.steer(order.plan_id, "change", change)
+    changes = tell_changes(before, order.spec)
+    return [f"{order.plan_id} changed", *(f"  {line}" for line in changes)]
+
+
+async def _rollout_under_way(plane: ControlPlane, order: RolloutOrder) -> RolloutOrder | None:
+    """Return the rollout that runs under this name; raises Refused where it cannot change so."""
+    if not await plane.is_running(order.plan_id):
+        return None
+    known = await plane.plan(order.plan_id, RolloutOrder)
+    if known is not None and known.state.phase is RolloutPhase.RUNNING:
+        _refuse_conflict(known.conflict_with(order.spec))
+        return known
+    return None
 
 
 async def _supply_on_its_way(plane: ControlPlane, order: SupplyOrder) -> SupplyOrder | None:

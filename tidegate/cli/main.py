@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
+import click
 import typer
 
 from tidegate.errors import Broken, PlanError, Refused, TidegateError, Unavailable
@@ -105,9 +106,34 @@ def promote(plan: Plan, reason: Reason = "", by: By = "") -> None:
 
 
 @app.command()
-def abort(plan: Plan, reason: Reason, by: By = "") -> None:
-    """End a plan; of a rollout, the stage that is open and not baked is taken back."""
-    _steer(plan, "abort", _act(by, reason), f"{plan} is ending")
+def retry(plan: Plan, reason: Reason = "", by: By = "") -> None:
+    """Watch a rollout's stage anew whose check was inconclusive, for as long again."""
+    _steer(plan, "retry", _act(by, reason), f"{plan} is watched again")
+
+
+@app.command()
+def skip(plan: Plan, reason: Reason, by: By = "") -> None:
+    """Pass over the stage that a rollout has come to: shut it stays shut, open it stays open."""
+    _steer(plan, "skip", _act(by, reason), f"{plan} passes over its stage")
+
+
+@app.command()
+def abort(
+    plan: Plan,
+    reason: Reason,
+    back: Annotated[
+        str,
+        typer.Option(
+            help="How far a rollout goes back; by default as far as its stage.",
+            click_type=click.Choice(["here", "stage", "nothing"]),
+        ),
+    ] = "",
+    by: By = "",
+) -> None:
+    """End a plan; of a rollout, what the stage has opened that it had come to is taken back."""
+    from tidegate.cli.steering import abort_plan  # noqa: PLC0415
+
+    _do(lambda plane: abort_plan(plane, plan, _act(by, reason), back), f"{plan} is ending")
 
 
 @app.command()

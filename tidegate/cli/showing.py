@@ -18,6 +18,10 @@ def show_rollout(order: RolloutOrder) -> Iterator[str]:
         progress = state.progress.get(stage.name)
         opened = progress.exposed_at if progress else None
         mark = "open since " + _at(opened) if opened else "not open"
+        if progress and opened and progress.baked_at is None and stage.steps:
+            mark += f", at {format_share(stage.shares[progress.reached - 1])}"
+        if progress and progress.skipped_at:
+            mark += ", skipped"
         yield (
             f"  {stage.name:<18} {', '.join(stage.tiers):<16} {format_share(stage.exposure):>6} "
             f"{stage.reserve:>3} GPUs  {mark}"

@@ -3,6 +3,8 @@
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
 from tidegate.messages.common import Act
+from tidegate.messages.rollout import RolloutOrder
+from tidegate.messages.steered import AbortOrder, WayBack
 
 
 async def find_plan(plane: ControlPlane, name: str) -> str:
@@ -25,3 +27,16 @@ async def find_plan(plane: ControlPlane, name: str) -> str:
 async def steer_plan(plane: ControlPlane, name: str, verb: str, order: Act) -> None:
     """Have a plan do what a person tells it; raises Refused where it says no."""
     await plane.steer(await find_plan(plane, name), verb, order)
+
+
+async def abort_plan(plane: ControlPlane, name: str, order: Act, back: str) -> None:
+    """End a plan, a rollout with a way `back`, if one is given; raises Refused."""
+    plan = await find_plan(plane, name)
+    if not back:
+        await plane.steer(plan, "abort", order)
+        return
+    if not plan.startswith(f"{RolloutOrder.kind}/"):
+        message = f'back: got "{back}", expected none: {plan} is no rollout, and has one way back.'
+        raise Refused(message, code="not-a-rollout")
+    chosen = AbortOrder(by=order.by, reason=order.reason, back=WayBack(back))
+    await plane.steer(plan, "abort", chosen)

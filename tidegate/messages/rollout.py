@@ -7,8 +7,9 @@ from pydantic import AwareDatetime, Field
 
 from tidegate.messages.budget import ClaimStatus, Loan, Reservation
 from tidegate.messages.common import Act, Message, State
-from tidegate.messages.steered import PlanOrder, SteeredState
+from tidegate.messages.steered import AbortOrder, PlanOrder, SteeredState
 from tidegate.plans import CheckSpec, RolloutSpec
+from tidegate.rules.replanning import find_rewritten
 from tidegate.rules.verdict import Verdict
 
 
@@ -30,20 +31,46 @@ class StageProgress(State):
 
     approved_by: str | None = None
     due_at: AwareDatetime | None = None
+    is_opening: bool = False
+    """Whether the feature has been asked, and may have done it."""
     exposed_at: AwareDatetime | None = None
-    shift_when_exposed: timedelta = timedelta()
-    baked_at: AwareDatetime | None = None
+    steps: int = 0
+    """How many of its shares are reached and baked."""
+    watched_since: AwareDatetime | None = None
+    """Since when the share that it has reached bakes; None while the next one is not reached."""
+    shift_when_watched: timedelta = timedelta()
     verdict: Verdict | None = None
+    """Of the share that it has reached."""
+    baked_at: AwareDatetime | None = None
+    skip: Act | None = None
+    skipped_at: AwareDatetime | None = None
     exposure_before: dict[str, float] = Field(default_factory=dict)
+    revision: int = 0
+    """Of the plan when it came to this stage; a claim of a plan as it was is another claim."""
+
+    @property
+    def reached(self) -> int:
+        """How many of its shares are reached, baked or not."""
+        return self.steps + (self.watched_since is not None)
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether somebody is, or may be, let in by it, or it was passed over."""
+        return self.is_opening or self.exposed_at is not None or self.skipped_at is not None
 
 
 class RolloutState(SteeredState):
     """All that a rollout remembers."""
 
+    abort: AbortOrder | None = None
     phase: RolloutPhase = RolloutPhase.RUNNING
     stage: str = ""
     progress: dict[str, StageProgress] = Field(default_factory=dict)
     claim: ClaimStatus | None = None
+    change: RolloutSpec | None = None
+    """What the plan is to become, until the rollout has taken it up."""
+    revision: int = 0
+    """How often the plan was changed."""
 
     @property
     def has_finished(self) -> bool:
@@ -64,6 +91,18 @@ class RolloutOrder(PlanOrder):
     lead_p90_s: float
     reading_limit_s: float
     state: RolloutState = Field(default_factory=RolloutState)
+
+    def conflict_with(self, spec: RolloutSpec) -> str | None:
+        """Say why a running rollout cannot become what is written now; None where it can."""
+        opened = [name for name, stage in self.state.progress.items() if stage.has_opened]
+        conflict = find_rewritten(self.state.change or self.spec, spec, opened)
+        return None if conflict is None else f"{self.plan_id}: {conflict}"
+
+
+class ChangeOrder(Act):
+    """Another plan for a rollout that runs."""
+
+    spec: RolloutSpec
 
 
 class Approval(Act):

@@ -1,6 +1,6 @@
 """What every plan shares: what it waits for, and what people who steer it may tell it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -41,6 +41,24 @@ class FreezeOrder(Act):
     """The workflow id of the plan that asks for it, as code-red/2025-12."""
 
 
+class WayBack(StrEnum):
+    """What of an aborted rollout is taken back."""
+
+    HERE = "here"
+    """Nothing: whoever is in stays in."""
+    STAGE = "stage"
+    """What the stage has opened that the rollout had come to."""
+    NOTHING = "nothing"
+    """All that the rollout has opened."""
+
+
+class AbortOrder(Act):
+    """End a plan."""
+
+    back: WayBack = WayBack.STAGE
+    """For a rollout; other plans have one way back each."""
+
+
 class PlanState(State):
     """What any plan remembers."""
 
@@ -65,6 +83,11 @@ class SteeredState(PlanState):
     """Since when a pause, a hold or a freeze has stopped the clock."""
     shift: timedelta = timedelta()
     """How much later than planned everything is, after pauses, holds and freezes."""
+
+    def shift_at(self, now: datetime) -> timedelta:
+        """Return how much later than planned everything is if the plan goes on at `now`."""
+        stopped = timedelta() if self.stopped_at is None else now - self.stopped_at
+        return self.shift + stopped
 
     @property
     def is_stopped(self) -> bool:
