@@ -200,9 +200,10 @@ def _backward_steps(stages: list[tuple[int, StageSpec]]) -> Iterator[str]:
     for i, stage in stages:
         for tier in dict.fromkeys(stage.tiers):
             before = reached.get((tier, stage.segment))
-            if before is not None and stage.exposure <= before:
+            first, field = stage.shares[0], "steps.shares[0]" if stage.steps else "exposure"
+            if before is not None and first <= before:
                 yield (
-                    f'stages[{i}].exposure: got "{format_share(stage.exposure)}" for {tier}, '
+                    f'stages[{i}].{field}: got "{format_share(first)}" for {tier}, '
                     f"expected more than the {format_share(before)} reached before. "
                     "Raise it, or drop the stage."
                 )

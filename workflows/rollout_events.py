@@ -6,6 +6,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.budget import ClaimStatus
     from tidegate.messages.common import Act
     from tidegate.messages.rollout import Approval, RolloutOrder
+    from tidegate.messages.steered import AbortOrder, WayBack
     from tidegate.plans import StageSpec
     from workflows.outbox import Outbox
 
@@ -81,9 +82,10 @@ class RolloutEvents:
             reason=order.reason or f"{order.by} applied another plan",
         )
 
-    def aborted(self, stage: StageSpec, order: Act | None, reason: str) -> None:
-        """Tell who ended the rollout, where it was a person."""
-        self.tell("rollout.aborted", stage, by=order.by if order else None, reason=reason)
+    def aborted(self, stage: StageSpec, order: AbortOrder | None, reason: str) -> None:
+        """Tell who ended the rollout, where it was a person, and how far it went back."""
+        by, back = (order.by, order.back) if order else (None, WayBack.STAGE)
+        self.tell("rollout.aborted", stage, by=by, back=back, reason=reason)
 
     def finished(self) -> None:
         """Tell that every stage is open and baked."""

@@ -169,22 +169,37 @@ async def test_five_mistakes_are_five_messages_and_nothing_is_declared(stack: St
     assert await stack.plane.plan(rollout_id("mistaken"), RolloutOrder) is None
 
 
-async def test_another_plan_under_a_running_name_is_refused_before_anything_is_declared(
+async def test_a_plan_that_would_rewrite_the_past_is_refused_before_anything_is_declared(
     stack: Stack,
 ) -> None:
-    stage = "name: first, tiers: [pro], approval: product, bake: {bake}"
+    stage = "name: first, tiers: [pro], bake: {bake}"
     assert (await stack.applies(launch("busy", stage.format(bake="1h"))))[0] == 0
+    await until(partial(_waits_for, stack, "busy", Waits.BAKE), 20.0)
     before = await _declared(stack)
     other = launch("extra", "name: first, tiers: [pro], bake: 1h")
     code, said = await stack.applies(f"{other}---{launch('busy', stage.format(bake='2h'))}")
     assert code == 3
     assert said == (
-        'rollout "busy" is running with another plan. '
-        "Abort it first, or give the new plan a name of its own."
+        'rollout/busy: stages[0]: "first" has opened, and stays as it is: bake: 1h to 2h. '
+        "Abort the rollout, or add a stage behind it."
     )
     assert await _declared(stack) == before
     assert await stack.plane.plan(rollout_id("extra"), RolloutOrder) is None
     assert await stack.plane.feature("extra") is None
+
+
+async def test_a_change_of_what_is_to_come_is_shown_as_a_diff_and_taken(stack: Stack) -> None:
+    first, free = "name: first, tiers: [pro], bake: 1h", "name: rest, tiers: [free], bake: {bake}"
+    assert (await stack.applies(launch("growing", first, free.format(bake="1h"))))[0] == 0
+    await until(partial(_waits_for, stack, "growing", Waits.BAKE), 20.0)
+    code, said = await stack.applies(launch("growing", first, free.format(bake="2h")))
+    assert code == 0
+    assert said.splitlines()[-2:] == [
+        "rollout/growing changed",
+        "  ~ stage rest: bake: 1h to 2h",
+    ]
+    code, said = await stack.applies(launch("growing", first, free.format(bake="2h")))
+    assert said.splitlines()[-1] == "rollout/growing is there already, unchanged"
 
 
 async def test_a_plan_that_has_finished_is_not_started_again(stack: Stack) -> None:

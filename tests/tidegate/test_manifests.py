@@ -143,6 +143,12 @@ def test_a_file_is_loaded_whole() -> None:
         ("2026-03-04T09:00:00Z", "20260304", "spec.stages[0].startsAt: got 20260304, expected an"),
         ("2026-03-04T09:00:00Z", "2026-13-45", 'startsAt: got "2026-13-45", expected an instant'),
         ("exposure: 100%", "exposure: 2.5%", 'spec.stages[3].exposure: got "2.5%" for free, exp'),
+        (
+            "exposure: 100%", "steps: {shares: [1%], each: 1h}",
+            'spec.stages[3].steps.shares[0]: got "1%" for free, expected more than the 2.5% reached',
+        ),
+        ("[0.5%, 1%]", "[1%, 0.5%]", "expected each share above the one before, and all below the"),
+        ("[0.5%, 1%]", "[0.5%, 5%]", "all below the exposure; 2.5% comes after 5%. Correct them."),
         ("name: free\n", "name: pro\n", 'spec.stages[3].name: got "pro" again, expected a name'),
     ],
 )  # fmt: skip

@@ -85,6 +85,22 @@ async def is_promoted_after_an_inconclusive_check(given: Given, when: When, then
     await then.it_ended(RolloutPhase.FINISHED)
 
 
+async def grows_skips_and_changes(given: Given, when: When, then: Then) -> None:
+    """A stage grows share by share, the next is changed and skipped, a third is watched again."""
+    given.verdicts(Verdict.INCONCLUSIVE)
+    early, late = Stage("pro", steps=("5%",), reserve=2), Stage("free", check=CHECK)
+    await given.rollout([early, Stage("plus", starts_in="3d"), late])
+    await when.seen(installed=2, ready=2)
+    await when.changed([early, Stage("plus", starts_in="2d"), late])
+    await when.passes("1h")
+    await when.skipped()
+    await when.passes("1h")
+    await then.it_waits_for(Waits.PERSON)
+    await when.retried()
+    await when.passes("1h")
+    await then.it_ended(RolloutPhase.FINISHED)
+
+
 async def is_aborted_while_open(given: Given, when: When, then: Then) -> None:
     """What is open and not baked is taken back, and its GPUs with it."""
     await given.rollout([Stage("pro", reserve=2, bake="1d")])
@@ -215,6 +231,7 @@ STORIES: Final[Mapping[str, Play]] = {
         waits_for_gpus,
         is_stopped_and_goes_on,
         is_promoted_after_an_inconclusive_check,
+        grows_skips_and_changes,
         is_aborted_while_open,
         has_its_sign_ups_suspended,
         waits_for_a_supply_that_is_late,

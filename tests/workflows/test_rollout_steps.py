@@ -59,6 +59,8 @@ async def test_a_stop_between_two_shares_moves_the_next_by_as_much(
     await then.exposure_stays("free", "5%", over="50m")
     await when.passes("20m")
     await then.exposure_is("free", "100%")
+    await when.passes("15m")
+    await then.it_ended(RolloutPhase.FINISHED)
 
 
 async def test_no_further_share_is_reached_in_a_freeze(

@@ -6,9 +6,8 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-import click
 import typer
 
 from tidegate.errors import Broken, PlanError, Refused, TidegateError, Unavailable
@@ -122,12 +121,9 @@ def abort(
     plan: Plan,
     reason: Reason,
     back: Annotated[
-        str,
-        typer.Option(
-            help="How far a rollout goes back; by default as far as its stage.",
-            click_type=click.Choice(["here", "stage", "nothing"]),
-        ),
-    ] = "",
+        Literal["here", "stage", "nothing"] | None,
+        typer.Option(help="How far a rollout goes back; by default as far as its stage."),
+    ] = None,
     by: By = "",
 ) -> None:
     """End a plan; of a rollout, what the stage has opened that it had come to is taken back."""

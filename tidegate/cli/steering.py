@@ -29,10 +29,10 @@ async def steer_plan(plane: ControlPlane, name: str, verb: str, order: Act) -> N
     await plane.steer(await find_plan(plane, name), verb, order)
 
 
-async def abort_plan(plane: ControlPlane, name: str, order: Act, back: str) -> None:
+async def abort_plan(plane: ControlPlane, name: str, order: Act, back: str | None) -> None:
     """End a plan, a rollout with a way `back`, if one is given; raises Refused."""
     plan = await find_plan(plane, name)
-    if not back:
+    if back is None:
         await plane.steer(plan, "abort", order)
         return
     if not plan.startswith(f"{RolloutOrder.kind}/"):
