@@ -12,10 +12,13 @@ from tidegate.rules.replanning import find_rewritten, tell_changes
 NAMES = ("internal", "pro", "plus", "free")
 
 
-def plan(*stages: str, feature: str = "image", **changes: Mapping[str, Any]) -> RolloutSpec:
+def plan(
+    *stages: str, feature: str = "image", changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> RolloutSpec:
     """Write a plan of these stages, each for a tier of its name, but for the changes to some."""
     written = [
-        {"name": name, "tiers": [name], "bake": "1h", **changes.get(name, {})} for name in stages
+        {"name": name, "tiers": [name], "bake": "1h", **(changes or {}).get(name, {})}
+        for name in stages
     ]
     return RolloutSpec.model_validate({"feature": feature, "owner": "ada", "stages": written})
 
@@ -36,7 +39,7 @@ def test_what_has_opened_may_not_be_dropped_moved_or_preceded() -> None:
 
 
 def test_what_has_opened_may_not_be_changed() -> None:
-    after = plan("pro", "free", pro={"exposure": "5%"})
+    after = plan("pro", "free", changes={"pro": {"exposure": "5%"}})
     assert find_rewritten(plan("pro", "free"), after, ["pro"]) == (
         'stages[0]: "pro" has opened, and stays as it is: exposure: none to 5%. '
         "Abort the rollout, or add a stage behind it."
@@ -48,7 +51,7 @@ def test_what_has_opened_may_not_be_changed() -> None:
 def plans(draw: st.DrawFn) -> RolloutSpec:
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
     shares = st.sampled_from(["5%", "50%", "100%"])
-    return plan(*names, **{name: {"exposure": draw(shares)} for name in names})
+    return plan(*names, changes={name: {"exposure": draw(shares)} for name in names})
 
 
 @given(before=plans(), after=plans(), opened=st.integers(0, 4))
@@ -69,7 +72,7 @@ def test_a_diff_is_empty_exactly_where_nothing_changes(
 
 
 def test_a_diff_tells_what_is_added_dropped_changed_and_moved() -> None:
-    after = plan("free", "pro", "team", free={"bake": "2h"})
+    after = plan("free", "pro", "team", changes={"free": {"bake": "2h"}})
     assert list(tell_changes(plan("pro", "plus", "free"), after)) == [
         "- stage plus",
         "~ stage free: bake: 1h to 2h",

@@ -145,7 +145,7 @@ def test_a_file_is_loaded_whole() -> None:
         ("exposure: 100%", "exposure: 2.5%", 'spec.stages[3].exposure: got "2.5%" for free, exp'),
         (
             "exposure: 100%", "steps: {shares: [1%], each: 1h}",
-            'spec.stages[3].steps.shares[0]: got "1%" for free, expected more than the 2.5% reached',
+            'spec.stages[3].steps.shares[0]: got "1%" for free, expected more than the 2.5',
         ),
         ("[0.5%, 1%]", "[1%, 0.5%]", "expected each share above the one before, and all below the"),
         ("[0.5%, 1%]", "[0.5%, 5%]", "all below the exposure; 2.5% comes after 5%. Correct them."),
