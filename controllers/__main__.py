@@ -23,11 +23,15 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     from controllers.worker import make_worker  # noqa: PLC0415
     from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
+    from tidegate.edges.temporal.builds import welcome  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
     keys = load_keyring(settings.keys_file)
     plane = await connect(settings.temporal, settings.namespace, keys)
-    async with make_worker(plane, redis, PreviewKeys(settings.previews_folder)):
+    previews = PreviewKeys(settings.previews_folder)
+    if await welcome(plane.client, settings.build):
+        structlog.get_logger().info("worker.build_is_current", build=settings.build)
+    async with make_worker(plane, redis, previews, build=settings.build):
         await until_stopped()
 
 

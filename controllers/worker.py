@@ -5,8 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.announce import LINGER_S, Announce
@@ -105,12 +106,18 @@ def acts_on(plane: ControlPlane, previews: PreviewKeys) -> list[Callable[..., An
 
 
 def make_worker(
-    plane: ControlPlane, redis: Redis, previews: PreviewKeys, *, linger_s: float = LINGER_S
+    plane: ControlPlane,
+    redis: Redis,
+    previews: PreviewKeys,
+    *,
+    linger_s: float = LINGER_S,
+    build: str | None = None,
 ) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
 
     Workflows that tell much in a short time tell it all at once, every `linger_s` seconds.
-    Updates are believed that are signed with the keys that it has itself.
+    Updates are believed that are signed with the keys that it has itself. A worker of a `build` is
+    given work while that is the current one; without one, always.
     """
     return Worker(
         plane.client,
@@ -124,7 +131,17 @@ def make_worker(
         ],
         workflow_runner=_SANDBOX,
         interceptors=[proofs_by(plane.keys)],
+        deployment_config=None if build is None else _deployment(build),
         max_cached_workflows=CACHED_WORKFLOWS,
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=timedelta(seconds=2),
+    )
+
+
+def _deployment(build: str) -> WorkerDeploymentConfig:
+    """Have workflows go on by the current build, whichever began them: they live for months."""
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=TASK_QUEUE, build_id=build),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
     )

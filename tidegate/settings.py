@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Self
 
@@ -54,6 +55,10 @@ class Settings(BaseModel):
         None, description="File that says who may vouch for tiers; by default nobody."
     )
     api_key: str | None = Field(None, repr=False, description="To ask gateways with.")
+    build: str = Field(
+        default_factory=lambda: version("tidegate"),
+        description="The worker's release, by which Temporal tells old code from new.",
+    )
     node: str = Field("local", description="This node's name in readings.")
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."

@@ -44,7 +44,7 @@ class Stack:
             env={
                 **os.environ,
                 **self.environment,
-                **{variable(name): value for name, value in settings.items()},
+                **_variables(settings),
             },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -68,11 +68,12 @@ class Stack:
         finally:
             await self.supervisor.stop("publisher")
 
-    async def start_worker(self) -> None:
+    async def start_worker(self, **settings: str) -> None:
         """Start a worker, and return when it asks for work."""
         self.workers += 1
         argv = [sys.executable, "-m", "controllers", "worker"]
-        await self.supervisor.start(self.worker, argv, env=self.environment, restarts=self.restarts)
+        env = {**self.environment, **_variables(settings)}
+        await self.supervisor.start(self.worker, argv, env=env, restarts=self.restarts)
         await until(polled_by(self.plane.client, self.supervisor.pids()[self.worker]), 20.0)
 
     def kill_worker(self) -> None:
@@ -111,3 +112,7 @@ async def control_plane(folder: Path, *, restarts: bool = False) -> AsyncIterato
         stack = Stack(supervisor, environment, folder, record_url, plane, restarts=restarts)
         await stack.start_worker()
         yield stack
+
+
+def _variables(settings: Mapping[str, str]) -> dict[str, str]:
+    return {variable(name): value for name, value in settings.items()}
