@@ -56,7 +56,7 @@ class Settings(BaseModel):
     )
     api_key: str | None = Field(None, repr=False, description="To ask gateways with.")
     build: str = Field(
-        default_factory=lambda: version("tidegate"),
+        version("tidegate"),
         description="The worker's release, by which Temporal tells old code from new.",
     )
     node: str = Field("local", description="This node's name in readings.")

@@ -39,6 +39,7 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "webhooks": "/etc/tidegate/webhooks.yaml",
         "callers": "/etc/tidegate/callers.yaml",
         "api_key": "k-1",
+        "build": "2026-11-26.1",
         "node": "gpu-17",
         "nvml": "/opt/libnvidia-ml.so",
     }

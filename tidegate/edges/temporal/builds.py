@@ -40,7 +40,7 @@ async def welcome(client: Client, build: str) -> bool:
     except RPCError as error:
         message = (
             f"temporal: build {build} could not be made the current one ({error.message}). "
-            "Check that Temporal is running, 1.28 or later."
+            "Check that Temporal is running, and lets workers be versioned."
         )
         raise Unavailable(message, code="temporal-unavailable") from error
     return True
