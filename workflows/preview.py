@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.common import Act
     from tidegate.messages.preview import (
         MOST_INVITED,
+        SAID_KEPT,
         Feedback,
         InviteOrder,
         PreviewAct,
@@ -104,7 +105,7 @@ class Preview:
         """Destroy the key, and with it all that was written under it."""
         is_promoted = self.state.phase is PreviewPhase.PROMOTED
         self.state.phase = PreviewPhase.ENDED
-        self.state.invited = []
+        self.state.invited, self.state.said_ids = [], []
         gone = self.about(feature="" if is_promoted else self.order.spec.feature)
         await act("forget_preview", gone, summary="destroy its key, and forget it")
         ended = self.state.abort
@@ -149,6 +150,9 @@ class Preview:
     @workflow.update
     def feedback(self, said: Feedback) -> None:
         """Keep what somebody said, in the record."""
+        if said.said_id in self.state.said_ids:
+            return
+        self.state.said_ids = [*self.state.said_ids, said.said_id][-SAID_KEPT:]
         self.state.said += 1
         self.tell("preview.feedback", "", sealed=said.sealed)
 

@@ -186,8 +186,9 @@ class Retirement(GivesGpusBack):
         self.tell("retirement.taken_back", why, by=self.state.abort.by if self.state.abort else "")
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Nothing is left to do, and the model may be retired anew."""
         self.state.is_over = True
+        self.tell("retirement.ended", "nothing is left to do, or to restore")
         self.describe()
 
     # What the steps do.

@@ -202,7 +202,7 @@ async def is_previewed_and_promoted(given: Given, when: When, then: Then) -> Non
     await attic.opens()
     await attic.invites("ivy", "noah")
     sealed = attic.keys.seal(attic.name, "lovely")
-    await attic.steer("feedback", Feedback(by="preview", sealed=sealed))
+    await attic.steer("feedback", Feedback(by="preview", sealed=sealed, said_id="1"))
     await attic.steer("promote", Act(by="ada", reason="they love it"))
     await when.passes("3d")
     await until(partial(given.story.is_over, attic.plan))

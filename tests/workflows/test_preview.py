@@ -35,7 +35,9 @@ async def test_who_is_invited_and_what_they_say_is_kept_under_its_key_alone(atti
     await attic.opens()
     await attic.invites("ivy", "noah")
     sealed = attic.keys.seal(attic.name, "I would pay for it")
-    await attic.steer("feedback", Feedback(by="preview", sealed=sealed))
+    said_id = attic.keys.mark(attic.name, "I would pay for it")
+    for _ in range(2):  # typed again, as if the first answer had been lost
+        await attic.steer("feedback", Feedback(by="preview", sealed=sealed, said_id=said_id))
     state = await attic.state()
     assert [attic.keys.open(attic.name, each) for each in state.invited] == ["ivy", "noah"]
     assert "ivy" not in state.model_dump_json()

@@ -61,6 +61,7 @@ async def test_it_goes_step_by_step_as_it_was_planned(going: Retiring, when: Whe
         "sunset",
         "drained",
         "retired",
+        "ended",
     ]
     began = going.story.began_at
     planned = [began + timedelta(days=d) for d in (1, 3, 5, 5.25, 7, 10)]
@@ -232,7 +233,7 @@ async def test_taken_back_for_all_it_is_as_if_nothing_had_been_said(
     state = await going.ends()
     assert state.phase is RetirementPhase.TAKEN_BACK
     assert (await going.old()).going is None
-    assert going.types()[-2:] == ["reversed", "taken_back"]
+    assert going.types()[-2:] == ["taken_back", "ended"]
 
 
 async def test_within_the_grace_period_it_is_restored_once_its_gpus_are_ready_again(

@@ -163,7 +163,9 @@ async def _refuse_two_of_one_model(
     for name, other in declared.retirements.items():
         if name != order.name and other.model == order.spec.model:
             running = f"{order.kind}/{name}"
-            if await plane.is_running(running):
+            found = await plane.plan(running, RetirementOrder)
+            # One that is over stays open until its last event is recorded.
+            if found is not None and not found.state.is_over and await plane.is_running(running):
                 _refuse_conflict(
                     f"{order.plan_id}: {running} is about {other.model} already, and runs. "
                     "Apply that one with other dates, or abort it."

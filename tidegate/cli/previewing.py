@@ -24,8 +24,10 @@ async def give_feedback(
 ) -> list[str]:
     """Keep what a user said of a preview; raises Refused as inviting does."""
     keys = PreviewKeys(settings.previews_folder)
-    sealed = keys.seal(preview, json.dumps({"user": user, "text": text}))
-    await plane.steer(_id(preview), "feedback", Feedback(by="preview", sealed=sealed))
+    words = json.dumps({"user": user, "text": text})
+    said_id = keys.mark(preview, words)
+    said = Feedback(by="preview", sealed=keys.seal(preview, words), said_id=said_id)
+    await plane.steer(_id(preview), "feedback", said)
     return [f"{preview}: kept"]
 
 

@@ -1,5 +1,6 @@
 """Keys of previews: one file each, so that ending a preview destroys what it was written under."""
 
+import hmac
 import os
 from pathlib import Path
 from typing import Final
@@ -41,28 +42,42 @@ class PreviewKeys:
 
     def seal(self, preview: str, text: str) -> str:
         """Encrypt a text under a preview's key (Fernet); raises Refused where there is none."""
-        key = self._key(preview)
-        if key is None:
-            message = (
-                f'preview "{preview}": {self._folder} has no key of it. '
-                "Apply it first, or ask where its keys are (TIDEGATE_PREVIEWS)."
-            )
-            raise Refused(message, code="no-preview-key")
-        return key.encrypt(text.encode()).decode()
+        if (key := self._key(preview)) is None:
+            raise self._no_key(preview)
+        return Fernet(key).encrypt(text.encode()).decode()
+
+    def mark(self, preview: str, text: str) -> str:
+        """Name a text (HMAC-SHA-256 under the key): the same text alike, and nothing told of it.
+
+        Raises Refused where there is no key.
+        """
+        if (key := self._key(preview)) is None:
+            raise self._no_key(preview)
+        return hmac.digest(key, text.encode(), "sha256").hex()
+
+    def _no_key(self, preview: str) -> Refused:
+        message = (
+            f'preview "{preview}": {self._folder} has no key of it. '
+            "Apply it first, or ask where its keys are (TIDEGATE_PREVIEWS)."
+        )
+        return Refused(message, code="no-preview-key")
 
     def open(self, preview: str, sealed: str) -> str | None:
         """Decrypt a text; None where the key is gone, or another sealed it."""
         key = self._key(preview)
         try:
-            return None if key is None else key.decrypt(sealed).decode()
+            return None if key is None else Fernet(key).decrypt(sealed).decode()
         except InvalidToken:
             return None
 
-    def _key(self, preview: str) -> Fernet | None:
+    def _key(self, preview: str) -> bytes | None:
+        """Return the key; None where there is none, or none that could be one."""
         try:
-            return Fernet(self._path(preview).read_bytes())
+            key = self._path(preview).read_bytes()
+            Fernet(key)
         except (FileNotFoundError, ValueError):
             return None
+        return key
 
     def _path(self, preview: str) -> Path:
         return self._folder / f"{preview}{_SUFFIX}"

@@ -10,6 +10,7 @@ from tidegate.messages.steered import PlanOrder, PlanState
 from tidegate.plans import PreviewSpec
 
 MOST_INVITED = 1_000
+SAID_KEPT = 100
 
 
 class PreviewPhase(StrEnum):
@@ -30,6 +31,8 @@ class Feedback(Act):
     """What somebody said of it; who and what are sealed under the preview's key."""
 
     sealed: str
+    said_id: str
+    """The same for the same words of the same user, and known to nobody without the key."""
 
 
 class PreviewState(PlanState):
@@ -41,6 +44,8 @@ class PreviewState(PlanState):
     """Users, each sealed under the preview's key."""
     said: int = 0
     """How often somebody said something of it."""
+    said_ids: list[str] = Field(default_factory=list)
+    """Of what was said last: who typed it again for want of an answer said it once."""
     promoted: Act | None = None
 
     @property
