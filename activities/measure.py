@@ -1,24 +1,55 @@
-"""Measure: hold a stage's check against what the agents read."""
+"""Measure: look once at each of a stage's checks."""
 
-import time
+from collections.abc import Mapping
 
 from temporalio import activity
 
+from tidegate.checks import TIER, CheckSpec
+from tidegate.edges.prometheus import Prometheus
 from tidegate.edges.redis import Redis
+from tidegate.errors import Unavailable
 from tidegate.messages.rollout import Measurement
 from tidegate.rules.measures import queue_wait
-from tidegate.rules.verdict import judge
+from tidegate.rules.verdict import Look, Verdict, judge_queue_wait, judge_value, worst
 
 
 class Measure:
-    """Reads the pool's engines and judges."""
+    """Reads the pool's engines, asks Prometheus, and judges."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, prometheus: Prometheus) -> None:
         self._redis = redis
+        self._prometheus = prometheus
 
     @activity.defn(name="measure")
-    async def measure(self, asked: Measurement) -> str:
-        """Return the verdict; readings that are missing make it inconclusive."""
-        nodes, _ = await self._redis.readings()
-        reading = queue_wait(nodes, asked.pool, now=time.time(), limit_s=asked.limit_s)
-        return judge(asked.check, reading)
+    async def measure(self, asked: Measurement) -> Mapping[str, Look]:
+        """Return what each check says now, by name; what cannot be read is inconclusive."""
+        return {
+            check.name: await self._look(check, asked)
+            for check in asked.checks
+            if check.answer is None
+        }
+
+    async def _look(self, check: CheckSpec, asked: Measurement) -> Look:
+        if check.query is None:
+            now = activity.info().started_time.timestamp()
+            nodes, _ = await self._redis.readings()
+            return judge_queue_wait(
+                check, queue_wait(nodes, asked.pool, now=now, limit_s=asked.limit_s)
+            )
+        by_tier = TIER in check.query or TIER in (check.baseline or "")
+        tiers = asked.tiers if by_tier else ("",)
+        return worst([await self._ask(check, tier) for tier in tiers])
+
+    async def _ask(self, check: CheckSpec, tier: str) -> Look:
+        about = f"{tier}: " if tier else ""
+        try:
+            value = await self._prometheus.ask((check.query or "").replace(TIER, tier))
+            baseline = (
+                None
+                if check.baseline is None
+                else await self._prometheus.ask(check.baseline.replace(TIER, tier))
+            )
+        except Unavailable as error:
+            return Look(Verdict.INCONCLUSIVE, f"{about}{error}")
+        look = judge_value(check, value, baseline)
+        return Look(look.verdict, f"{about}{look.reason}")

@@ -22,6 +22,7 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
     from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
+    from tidegate.edges.prometheus import Prometheus  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
     from tidegate.edges.temporal.builds import welcome  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
@@ -31,7 +32,8 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     previews = PreviewKeys(settings.previews_folder)
     if await welcome(plane.client, settings.build):
         structlog.get_logger().info("worker.build_is_current", build=settings.build)
-    async with make_worker(plane, redis, previews, build=settings.build):
+    prometheus = Prometheus(settings.prometheus)
+    async with make_worker(plane, redis, previews, build=settings.build, prometheus=prometheus):
         await until_stopped()
 
 

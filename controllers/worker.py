@@ -20,6 +20,7 @@ from activities.reserve import Reserve
 from activities.retire import Retire, Weigh
 from activities.surge import Surging
 from tidegate.edges.preview_keys import PreviewKeys
+from tidegate.edges.prometheus import Prometheus
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.proofs import find_flaw
@@ -112,6 +113,7 @@ def make_worker(
     *,
     linger_s: float = LINGER_S,
     build: str | None = None,
+    prometheus: Prometheus | None = None,
 ) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
 
@@ -125,7 +127,7 @@ def make_worker(
         workflows=list(WORKFLOWS),
         activities=[
             Announce(redis, linger_s=linger_s).announce,
-            Measure(redis).measure,
+            Measure(redis, prometheus or Prometheus(None)).measure,
             Weigh(redis).weigh_use,
             *acts_on(plane, previews),
         ],

@@ -8,15 +8,10 @@ from typing import Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tidegate.audience import Segment
+from tidegate.checks import CheckSpec
 from tidegate.freezes import FreezeSpec, leaves_no_time
 from tidegate.quantities import Duration, Instant, PositiveDuration, Share, format_share
 from tidegate.spec import Name, Spec
-
-
-class CheckSpec(Spec):
-    """What must hold while a stage bakes; missing data is inconclusive, never a pass."""
-
-    queue_wait_below: PositiveDuration = Field(description="Mean queue wait of the pool.")
 
 
 class StepsSpec(Spec):
@@ -42,7 +37,10 @@ class StageSpec(Spec):
     approval: Name | None = Field(default=None, description="The role that must approve.")
     reserve: int = Field(default=0, ge=0, description="GPUs to be ready before it opens.")
     bake: Duration = Field(description="How long to watch before the next stage.")
-    check: CheckSpec | None = None
+    checks: tuple[CheckSpec, ...] = Field(default=(), description="What must hold while it bakes.")
+    looks: int = Field(
+        default=5, ge=1, le=20, description="How often its checks are looked at in a bake."
+    )
 
     @property
     def segment(self) -> Segment:
@@ -54,9 +52,34 @@ class StageSpec(Spec):
         """The shares that it reaches, one after the other."""
         return (*(self.steps.shares if self.steps else ()), self.exposure)
 
+    @property
+    def measured(self) -> tuple[CheckSpec, ...]:
+        """Its checks but for those that a person answers."""
+        return tuple(check for check in self.checks if check.answer is None)
+
     def bake_of(self, step: int) -> timedelta:
         """Return how long its so-many-eth share is watched; the last for the stage's bake."""
         return self.steps.each if self.steps and step < len(self.steps.shares) else self.bake
+
+    @field_validator("looks")
+    @classmethod
+    def _may_fail(cls, looks: int, info: ValidationInfo) -> int:
+        for check in info.data.get("checks", ()):
+            if check.answer is None and check.fails_after > looks:
+                raise ValueError(
+                    f'expected at least {check.fails_after}, the failsAfter of "{check.name}". '
+                    "Raise it, or lower that"
+                )
+        return looks
+
+    @field_validator("checks")
+    @classmethod
+    def _have_names(cls, checks: tuple[CheckSpec, ...]) -> tuple[CheckSpec, ...]:
+        names = [check.name for check in checks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'expected names of their own; "{name}" comes twice. Rename one')
+        return checks
 
     @field_validator("steps")
     @classmethod

@@ -38,6 +38,7 @@ class Settings(BaseModel):
     record: str = Field(
         "sqlite:///tidegate.db", repr=False, description="The record, as SQLAlchemy's URL."
     )
+    prometheus: str | None = Field(None, description="Prometheus, for checks; by default none.")
     pools: str = Field("http://127.0.0.1:7070", description="The local pools' API.")
     gateway: str = Field("http://127.0.0.1:8080", description="A gateway, for the CLI and loads.")
     console: str = Field("http://127.0.0.1:8088", description="Where the console listens.")
@@ -82,10 +83,10 @@ class Settings(BaseModel):
             raise ValueError('expected host:port. Write it like "127.0.0.1:7233"')
         return value
 
-    @field_validator("redis", "pools", "gateway", "console", "temporal_ui", "record")
+    @field_validator("redis", "pools", "gateway", "console", "temporal_ui", "record", "prometheus")
     @classmethod
     def _is_a_url(cls, value: str, info: ValidationInfo) -> str:
-        example = cls.model_fields[str(info.field_name)].default
+        example = cls.model_fields[str(info.field_name)].default or "http://127.0.0.1:9090"
         # "localhost:6379" has a scheme too, by the letter of RFC 3986, and no server behind it.
         if not _SCHEME.match(value):
             raise ValueError(f'expected a URL. Write it like "{example}"')

@@ -11,7 +11,6 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.messages.feature import ExposeOrder, FeatureAct, WaitingNote
     from tidegate.messages.rollout import (
         BudgetAct,
-        Measurement,
         RolloutOrder,
         RolloutPhase,
         RolloutState,
@@ -21,16 +20,16 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.quantities import counted
     from tidegate.rules.freezing import frozen_until
     from tidegate.rules.ledger import ClaimState
-    from tidegate.rules.verdict import Verdict
     from workflows.acts import act
+    from workflows.rollout_checks import WatchedRollout
     from workflows.rollout_events import RolloutEvents
-    from workflows.rollout_steering import Replanned, Skipped, SteeredRollout
+    from workflows.rollout_steering import Replanned, Skipped
     from workflows.rollout_view import what_is_awaited
     from workflows.steered import Aborted
 
 
 @workflow.defn(name="Rollout")
-class Rollout(SteeredRollout):
+class Rollout(WatchedRollout):
     """Opens a feature to its tiers in order, and never ahead of the GPUs that serve them."""
 
     @workflow.init
@@ -144,43 +143,6 @@ class Rollout(SteeredRollout):
             if not await self.reach_the_next_share(stage):  # somebody else holds the feature
                 looks += 1
                 await self.look_again(looks, Waits.HOLD)
-
-    async def watch(self, stage: StageSpec) -> None:
-        """Bake what the stage has reached until its check passes, or a person says so."""
-        progress = self.progress(stage)
-        while (verdict := await self.bake(stage)) is not Verdict.PASS:
-            if verdict is Verdict.FAIL:
-                self.fail(stage)
-            await self.until_a_person_decides(stage)
-        progress.verdict = Verdict.PASS
-        progress.watched_since = None
-        progress.steps += 1
-
-    async def bake(self, stage: StageSpec) -> Verdict:
-        """Watch the stage for its bake time, then hold its check against what was read."""
-        progress = self.progress(stage)
-        if progress.verdict is not None:
-            return progress.verdict  # measured by the run before this one, or a person's word
-        since = progress.watched_since or workflow.now()
-        due_at = since - progress.shift_when_watched + stage.bake_of(progress.steps)
-        await self.until_instant(due_at, Waits.BAKE)
-        if stage.check is None:
-            return Verdict.PASS
-        measurement = Measurement(
-            pool=self.order.pool, check=stage.check, limit_s=self.order.reading_limit_s
-        )
-        verdict = Verdict(await act("measure", measurement, summary=f"check {stage.name}"))
-        if verdict is Verdict.PASS:
-            await self.until(lambda: True, Waits.BAKE)  # an abort may have come meanwhile
-        return verdict
-
-    async def until_a_person_decides(self, stage: StageSpec) -> None:
-        """Wait for `promote`, `retry`, `skip` or `abort` after an inconclusive check."""
-        progress = self.progress(stage)
-        if progress.verdict is None:
-            progress.verdict = Verdict.INCONCLUSIVE
-            self.events.tell("stage.inconclusive", stage, reason="its check could not be read")
-        await self.until(lambda: progress.verdict is not Verdict.INCONCLUSIVE, Waits.PERSON)
 
     # What the steps do.
 
@@ -299,7 +261,7 @@ class Rollout(SteeredRollout):
         self.state.phase = RolloutPhase.ABORTED
         self.state.claim = None
         ended = self.state.abort
-        reason = ended.reason if ended else "its check failed"
+        reason = ended.reason if ended else "a check failed"
         match ended.back if ended else WayBack.STAGE:
             case WayBack.HERE:
                 if self.progress(self.stage).exposed_at is None:
@@ -332,14 +294,8 @@ class Rollout(SteeredRollout):
         """Remember that the stage is done, so that a continued run goes on behind it."""
         self.progress(stage).baked_at = workflow.now()
         self.state.claim = None
-        self.events.tell("stage.baked", stage, reason="it baked and its check passed")
+        self.events.tell("stage.baked", stage, reason="it baked and its checks passed")
         self.describe()
-
-    def fail(self, stage: StageSpec) -> None:
-        """Leave the story: a check failed."""
-        self.progress(stage).verdict = Verdict.FAIL
-        self.events.tell("stage.failed", stage, reason="its check failed")
-        raise Aborted
 
     def finish(self) -> None:
         """Every stage is open and baked."""

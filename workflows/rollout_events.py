@@ -3,11 +3,13 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from tidegate.checks import CheckSpec
     from tidegate.messages.budget import ClaimStatus
     from tidegate.messages.common import Act
-    from tidegate.messages.rollout import Approval, RolloutOrder
+    from tidegate.messages.rollout import Answer, Approval, RolloutOrder
     from tidegate.messages.steered import AbortOrder, WayBack
     from tidegate.plans import StageSpec
+    from tidegate.rules.verdict import Look
     from workflows.outbox import Outbox
 
 
@@ -65,6 +67,30 @@ class RolloutEvents:
             reserve=stage.reserve,
             ready_gpus=claim.ready_gpus if claim else None,
             in_use_gpus=claim.in_use_gpus if claim else None,
+        )
+
+    def looked(self, stage: StageSpec, check: CheckSpec, look: Look) -> None:
+        """Tell what a check says, where it said something else before."""
+        self.tell(
+            "stage.checked",
+            stage,
+            check=check.name,
+            verdict=look.verdict,
+            dry_run=check.dry_run,
+            reason=look.reason,
+        )
+
+    def answered(self, stage: StageSpec, answer: Answer) -> None:
+        """Tell what a person said of a stage."""
+        said = "it passes" if answer.passes else "it fails"
+        self.tell(
+            "stage.answered",
+            stage,
+            check=answer.check,
+            verdict="pass" if answer.passes else "fail",
+            by=answer.by,
+            role=answer.role,
+            reason=answer.reason or said,
         )
 
     def told_by(self, event_type: str, stage: StageSpec, order: Act) -> None:

@@ -55,6 +55,7 @@ class SteeredRollout(Steered):
     def watch_from_now(self, progress: StageProgress) -> None:
         """Have what a stage has reached bake from now on."""
         progress.watched_since = workflow.now()
+        progress.looks, progress.answers, progress.seen = {}, {}, {}
         progress.shift_when_watched = self.state.shift_at(workflow.now())
 
     async def ask_feature(self, asked: FeatureAct) -> dict[str, float]:

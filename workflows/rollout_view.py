@@ -57,6 +57,8 @@ def _row(stage: StageSpec, state: RolloutState) -> str:
     approval = approved or (f"needs {stage.approval}" if stage.approval else "not needed")
     opened = f"{progress.exposed_at:%F %T}" if progress and progress.exposed_at else ""
     verdict = str(progress.verdict) if progress and progress.verdict else ""
+    if progress and not verdict:
+        verdict = "; ".join(f"{check}: {seen}" for check, seen in progress.seen.items())
     if progress and progress.skipped_at:
         verdict = "skipped"
     cells = [
@@ -87,7 +89,7 @@ def _next_step(order: RolloutOrder, state: RolloutState) -> str:
             return f"`tidegate approve {name} {stage} --role {needed}`"
         case Waits.PERSON:
             return (
-                f"Its check was inconclusive. `tidegate promote {name}`, `retry`, `skip` or `abort`"
+                f"A check was inconclusive. `tidegate promote {name}`, `retry`, `skip` or `abort`"
             )
         case Waits.GPUS if state.claim is not None:
             forecast = state.claim.forecast

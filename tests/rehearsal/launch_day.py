@@ -102,7 +102,11 @@ spec:
     - {{name: pro, tiers: [pro], startsAt: "{opens}", approval: product, reserve: 2, bake: 20m}}
     - {{name: plus-and-team, tiers: [plus, team], reserve: 10, bake: 30m}}
     - {{name: free-25, tiers: [free], exposure: 25%, reserve: 4, bake: 20m}}
-    - {{name: free-100, tiers: [free], reserve: 8, bake: 20m, check: {{queueWaitBelow: 5m}}}}
+    - name: free-100
+      tiers: [free]
+      reserve: 8
+      bake: 20m
+      checks: [{{name: wait, queueWaitBelow: 5m}}]
 """
 
 

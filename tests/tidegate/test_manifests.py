@@ -139,7 +139,7 @@ def test_a_file_is_loaded_whole() -> None:
         ("owner: mara@example.com", "owner: ''", 'spec.owner: got "", expected some text.'),
         ("tiers: [pro]", "tiers: pro", 'spec.stages[0].tiers: got "pro", expected a list.'),
         ("tiers: [team, plus]", "tiers: []", "spec.stages[1].tiers: got [], expected at least"),
-        ("check: {queueWaitBelow: 3s}", "check: 3s", 'spec.stages[2].check: got "3s", expected'),
+        ("[{name: wait, queueWaitBelow: 2s}]", "3s", 'spec.stages[0].checks: got "3s", expected'),
         ("2026-03-04T09:00:00Z", "20260304", "spec.stages[0].startsAt: got 20260304, expected an"),
         ("2026-03-04T09:00:00Z", "2026-13-45", 'startsAt: got "2026-13-45", expected an instant'),
         ("exposure: 100%", "exposure: 2.5%", 'spec.stages[3].exposure: got "2.5%" for free, exp'),

@@ -21,12 +21,13 @@ from tidegate.catalogue import (
     TierSpec,
     WaitlistSpec,
 )
+from tidegate.checks import CheckSpec
 from tidegate.documents import read_documents
 from tidegate.edges.files import load_manifests
 from tidegate.errors import PlanError
 from tidegate.freezes import FreezeSpec
 from tidegate.manifests import API_VERSION, Manifests, parse_manifests
-from tidegate.plans import CheckSpec, CodeRedSpec, PreviewSpec, RolloutSpec, StageSpec, SupplySpec
+from tidegate.plans import CodeRedSpec, PreviewSpec, RolloutSpec, StageSpec, StepsSpec, SupplySpec
 from tidegate.quantities import AS_WRITTEN
 from tidegate.retiring import CutOffSpec, RetirementSpec, UseLimitSpec, Window
 
@@ -54,7 +55,8 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "Each of `spec.freezes`, ": FreezeSpec,
     "Each of `spec.stages`:": StageSpec,
     "`spec.stages[].only`, ": Segment,
-    "`spec.stages[].check`; ": CheckSpec,
+    "`spec.stages[].steps`; ": StepsSpec,
+    "Each of `spec.stages[].checks`, ": CheckSpec,
     "## CodeRed": CodeRedSpec,
     "## Preview": PreviewSpec,
     "## Retirement": RetirementSpec,

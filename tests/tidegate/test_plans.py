@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.strategies import NOW
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, stage_mistakes
+from tidegate.checks import CheckSpec
+from tidegate.plans import RolloutSpec, StageSpec, stage_mistakes
 
 TIERS = ("pro", "plus", "free")
 
@@ -106,8 +107,8 @@ def test_a_plan_without_mistakes_raises_every_tier_and_never_goes_back_in_time(
 
 
 def test_a_plan_survives_the_way_through_json() -> None:
-    check = CheckSpec(queue_wait_below=timedelta(seconds=2))
-    stages = (stage("a", "free", exposure="0.001%", startsAt=at(1), check=check, reserve=4),)
+    check = CheckSpec(name="wait", queue_wait_below=timedelta(seconds=2))
+    stages = (stage("a", "free", exposure="0.001%", startsAt=at(1), checks=(check,), reserve=4),)
     plan = RolloutSpec(feature="image", owner="mara", stages=stages)
     assert RolloutSpec.model_validate_json(plan.model_dump_json(by_alias=True)) == plan
     assert RolloutSpec.model_validate(plan.model_dump()) == plan
@@ -115,4 +116,4 @@ def test_a_plan_survives_the_way_through_json() -> None:
 
 def test_a_check_that_nothing_could_pass_is_refused() -> None:
     with pytest.raises(ValidationError, match="expected more than 0s"):
-        CheckSpec.model_validate({"queueWaitBelow": "0s"})
+        CheckSpec.model_validate({"name": "wait", "queueWaitBelow": "0s"})

@@ -30,6 +30,7 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "namespace": "launches",
         "redis": "rediss://redis.example:6380/1",
         "record": "postgresql://record.example/tidegate",
+        "prometheus": "http://prometheus.example:9090",
         "pools": "http://pools.example:7070",
         "gateway": "https://gateway.example",
         "console": "http://127.0.0.1:9999",

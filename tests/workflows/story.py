@@ -17,6 +17,7 @@ from tests.embedded.until import until
 from tests.workflows.world import KEYS, World
 from tidegate.audience import Segment
 from tidegate.catalogue import BudgetSpec, FeatureSpec
+from tidegate.checks import CheckSpec
 from tidegate.cli.holding import release_hold
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused
@@ -41,7 +42,7 @@ from tidegate.messages.rollout import (
 )
 from tidegate.messages.steered import AbortOrder, FreezeOrder, Waits, WayBack
 from tidegate.messages.supply import Expected
-from tidegate.plans import CheckSpec, RolloutSpec, StageSpec, StepsSpec, SupplySpec
+from tidegate.plans import RolloutSpec, StageSpec, StepsSpec, SupplySpec
 from tidegate.quantities import parse_duration, parse_share
 from tidegate.rules.verdict import Verdict
 
@@ -55,7 +56,7 @@ _OF_UPDATES: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_REJECTED,
 }
-CHECK: Final = CheckSpec(queue_wait_below=timedelta(seconds=2))
+CHECK: Final = CheckSpec(name="wait", queue_wait_below=timedelta(seconds=2), fails_after=1)
 COARSE: Final = timedelta(seconds=30)
 """What acts cost on the test server's clock, at the very most."""
 
@@ -74,6 +75,8 @@ class Stage:
     reserve: int = 0
     bake: str = "10m"
     check: CheckSpec | None = None
+    checks: tuple[CheckSpec, ...] = ()
+    looks: int = 1
     only: Segment | None = None
 
     def spec(self, began_at: datetime) -> StageSpec:
@@ -89,7 +92,8 @@ class Stage:
             approval=self.approval,
             reserve=self.reserve,
             bake=parse_duration(self.bake),
-            check=self.check,
+            checks=(self.check, *self.checks) if self.check else self.checks,
+            looks=self.looks,
             only=self.only,
         )
 

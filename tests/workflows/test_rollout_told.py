@@ -125,7 +125,7 @@ async def test_a_plan_changes_ahead_of_the_rollout_and_not_behind_it(
     await then.it_ended(RolloutPhase.FINISHED)
     assert (await story.feature_state()).exposure == {"pro": 1.0, "team": 1.0, "free": 0.5}
     lines = [event.data["change"] for event in story.events("plan.changed")]
-    assert lines[0] == "+ stage team: tiers ['team'], bake 10m"
+    assert lines[0] == "+ stage team: tiers ['team'], bake 10m, looks 1"
     assert "~ stage free: exposure: none to 50%" in lines
 
 

@@ -29,7 +29,7 @@ from tidegate.events import Event
 from tidegate.messages.common import News
 from tidegate.messages.retirement import UseQuestion
 from tidegate.messages.rollout import Measurement
-from tidegate.rules.verdict import Verdict
+from tidegate.rules.verdict import Look, Verdict
 from tidegate.settings import TASK_QUEUE
 from tidegate.signing import Key, Keyring
 
@@ -70,9 +70,10 @@ class World:
         self.recorded.extend(event for event in events if event.id not in known)
 
     @activity.defn(name="measure")
-    async def measure(self, asked: Measurement) -> str:
+    async def measure(self, asked: Measurement) -> dict[str, Look]:
         left = self.verdicts.get(asked.pool)
-        return left.pop(0) if left else Verdict.PASS
+        look = Look(left.pop(0) if left else Verdict.PASS, "as the test says")
+        return {check.name: look for check in asked.checks}
 
     @activity.defn(name="weigh_use")
     async def weigh_use(self, asked: UseQuestion) -> float | None:

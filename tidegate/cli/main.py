@@ -87,6 +87,24 @@ def approve(
 
 
 @app.command()
+def answer(
+    plan: Plan,
+    asked: Annotated[str, typer.Argument(help="STAGE/CHECK: what bakes, and what asks.")],
+    verdict: Annotated[Literal["pass", "fail"], typer.Argument(help="What you say of it.")],
+    role: Role,
+    by: By = "",
+    reason: Reason = "",
+) -> None:
+    """Answer a check that asks a person, in the name of a role."""
+    from tidegate.messages.rollout import Answer  # noqa: PLC0415
+
+    stage, _, check = asked.partition("/")
+    passes = verdict == "pass"
+    said = Answer(by=by or _me(), reason=reason, stage=stage, check=check, role=role, passes=passes)
+    _steer(plan, "answer", said, f"{plan}: {check} {'passes' if passes else 'fails'}")
+
+
+@app.command()
 def pause(plan: Plan, reason: Reason = "", by: By = "") -> None:
     """Stop a plan; everything later moves by as long as it lasts."""
     _steer(plan, "pause", _act(by, reason), f"{plan} is paused")

@@ -5,10 +5,11 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
+from tidegate.checks import CheckSpec
 from tidegate.messages.budget import ClaimStatus, Loan, Reservation
 from tidegate.messages.common import Act, Message, State
 from tidegate.messages.steered import AbortOrder, PlanOrder, SteeredState
-from tidegate.plans import CheckSpec, RolloutSpec
+from tidegate.plans import RolloutSpec
 from tidegate.rules.replanning import find_rewritten
 from tidegate.rules.verdict import Verdict
 
@@ -39,6 +40,12 @@ class StageProgress(State):
     watched_since: AwareDatetime | None = None
     """Since when the share that it has reached bakes; None while the next one is not reached."""
     shift_when_watched: timedelta = timedelta()
+    looks: dict[str, list[Verdict]] = Field(default_factory=dict)
+    """What each check said of the share that it has reached, look by look."""
+    seen: dict[str, str] = Field(default_factory=dict)
+    """What each check saw last, in words."""
+    answers: dict[str, bool] = Field(default_factory=dict)
+    """What people said of that share, by check."""
     verdict: Verdict | None = None
     """Of the share that it has reached."""
     baked_at: AwareDatetime | None = None
@@ -47,6 +54,11 @@ class StageProgress(State):
     exposure_before: dict[str, float] = Field(default_factory=dict)
     revision: int = 0
     """Of the plan when it came to this stage; a claim of a plan as it was is another claim."""
+
+    @property
+    def looked(self) -> int:
+        """How often its checks were looked at since it reached its share."""
+        return max(map(len, self.looks.values()), default=0)
 
     @property
     def reached(self) -> int:
@@ -123,8 +135,18 @@ class BudgetAct(Message):
 
 
 class Measurement(Message):
-    """What an activity reads of a pool, to hold a stage's check against it."""
+    """What an activity looks at, to hold a stage's checks against it."""
 
     pool: str
-    check: CheckSpec
+    tiers: tuple[str, ...]
+    checks: tuple[CheckSpec, ...]
     limit_s: float
+
+
+class Answer(Act):
+    """What a person says of a stage that bakes, in the name of a role."""
+
+    stage: str
+    check: str
+    role: str = Field(min_length=1)
+    passes: bool
