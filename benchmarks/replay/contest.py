@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from benchmarks.replay.bound import Plant
 from benchmarks.replay.contestants import RIVALS, Contestant, tidegate, tidegate_gate
 from benchmarks.replay.engine import capacity_rps, slots
 from benchmarks.replay.fleet import Fleet, draw_cold_starts
 from benchmarks.replay.fluid import first_replicas, run_fluid
+from benchmarks.replay.oracle import Oracle, consult
 from benchmarks.replay.rivals import Pool, Setting
 from benchmarks.replay.scoring import Score, score
 from benchmarks.replay.traces import PEAK_REPLICAS, Day, Trace, draw_day
@@ -78,6 +80,17 @@ def run_entry(entry: Entry) -> Score:
     return score(day, run_fluid(day, fleet, sizer, gate, entry.most))
 
 
+def consult_oracle(asked: tuple[str, int]) -> Oracle:
+    """Ask the oracle about one set of cold starts and one seed."""
+    if _held is None:
+        raise RuntimeError("no contest is held. Call hold_contest.")
+    kind, seed = asked
+    pool = pool_for(_held.trace, kind)
+    starts = draw_cold_starts(kind, seed)
+    plant = Plant(pool.capacity_rps, pool.slots, starts, _MOST, lambda: tidegate_gate(kind, pool))
+    return consult(_day(seed), plant, _held.free)
+
+
 def _contestants(kind: str) -> dict[str, Contestant]:
     return {each.name: each for each in (tidegate(kind), *RIVALS)}
 
@@ -106,18 +119,34 @@ def _hold_kind(
         zip(map(_key, grid), zip(grid, pool.map(run_entry, grid), strict=True), strict=True)
     )
     tell(f"{kind}: {len(grid)} points of the grids run")
+    asked = [(kind, seed) for seed in range(contest.seeds)]
+    oracles = list(pool.map(consult_oracle, asked))
+    tell(f"{kind}: the oracle was asked about {contest.seeds} seeds")
     policies: dict[str, object] = {}
     for name in _contestants(kind):
         for gated in (True, False):
             points = [p for p in tried.values() if (p[0].contestant, p[0].gated) == (name, gated)]
             best = _best(points, contest.free)
             entries = [
-                Entry(name, best.setting, kind, seed, gated) for seed in range(contest.seeds)
+                Entry(name, best.setting, kind, seed, gated) for seed in range(1, contest.seeds)
             ]
-            scores = list(pool.map(run_entry, entries))
-            policies[name if gated else f"{name}_no_gate"] = _figures(best, scores, contest.free)
+            scores = [tried[_key(best)][1], *pool.map(run_entry, entries)]
+            figures = _figures(best, scores, oracles, contest.free)
+            policies[name if gated else f"{name}_no_gate"] = figures
         tell(f"{kind}: {name} run on {contest.seeds} seeds")
-    return {"policies": policies}
+    return {"oracle": _of_oracle(oracles), "policies": policies}
+
+
+def _of_oracle(oracles: Sequence[Oracle]) -> dict[str, object]:
+    """Tell the largest figure over the seeds; None where the oracle itself found nothing."""
+    achieved = [each.achieved_gpu_hours for each in oracles]
+    bound = [each.bound_gpu_hours for each in oracles]
+    return {"achieved_gpu_hours": _largest(achieved), "bound_gpu_hours": _largest(bound)}
+
+
+def _largest(figures: Sequence[float | None]) -> float | None:
+    known = [each for each in figures if each is not None]
+    return round(max(known), 4) if len(known) == len(figures) else None
 
 
 def _key(entry: Entry) -> tuple[str, str, bool]:
@@ -129,14 +158,27 @@ def _best(points: Sequence[tuple[Entry, Score]], free: float) -> Entry:
     return min(points, key=lambda p: (p[1].lacks(free), p[1].gpu_hours))[0]
 
 
-def _figures(entry: Entry, scores: Sequence[Score], free: float) -> dict[str, object]:
-    """Tell the worst of the seeds in every figure."""
+def _figures(
+    entry: Entry, scores: Sequence[Score], oracles: Sequence[Oracle], free: float
+) -> dict[str, object]:
+    """Tell the worst of the seeds in every figure; a run that misses a constraint has no ratio."""
+    holds = all(each.holds(free) for each in scores)
+    achieved = [each.achieved_gpu_hours for each in oracles]
+    bound = [each.bound_gpu_hours for each in oracles]
     return {
         "setting": dict(entry.setting),
         "gate": entry.gated,
-        "holds": all(each.holds(free) for each in scores),
+        "holds": holds,
+        "ratio_to_oracle": _worst_ratio(scores, achieved) if holds else None,
+        "ratio_to_bound": _worst_ratio(scores, bound) if holds else None,
         **worst_of(scores),
     }
+
+
+def _worst_ratio(scores: Sequence[Score], against: Sequence[float | None]) -> float | None:
+    """Return the largest ratio over the seeds, each to the oracle's figure for the same seed."""
+    pairs = zip(scores, against, strict=True)
+    return _largest([None if hours is None else s.gpu_hours / hours for s, hours in pairs])
 
 
 def worst_of(scores: Sequence[Score]) -> dict[str, float]:

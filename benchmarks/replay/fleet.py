@@ -68,17 +68,31 @@ class Fleet:
 
     def scale(self, replicas: int, now: float) -> None:
         """Book what lacks; take away those that load, the youngest first, then ready ones."""
-        for _ in range(replicas - self.ready - self.loading):
-            cold_start_s = self.cold_starts[self.bookings % len(self.cold_starts)]
-            heapq.heappush(self._loading, (now + cold_start_s, now))
+        self.book(replicas - self.ready - self.loading, now)
+        self._cancel(min(self.ready + self.loading - replicas, self.loading), now)
+        self.remove(self.ready + self.loading - replicas, now)
+
+    @property
+    def next_cold_start_s(self) -> float:
+        """What the next booking will take, which the oracle alone may look at."""
+        return self.cold_starts[self.bookings % len(self.cold_starts)]
+
+    def book(self, count: int, now: float) -> None:
+        """Begin the cold start of so many."""
+        for _ in range(count):
+            heapq.heappush(self._loading, (now + self.next_cold_start_s, now))
             self.bookings += 1
-        surplus = self.ready + self.loading - replicas
-        for _ in range(min(surplus, self.loading)):
+
+    def _cancel(self, count: int, now: float) -> None:
+        for _ in range(count):
             youngest = max(self._loading, key=lambda each: each[1])
             self._loading.remove(youngest)
             heapq.heapify(self._loading)
             self._bill(youngest[1], max(now, youngest[0] + MIN_BILLED_S))
-        for _ in range(max(0, self.ready + self.loading - replicas)):
+
+    def remove(self, count: int, now: float) -> None:
+        """Have so many of those that are ready drain."""
+        for _ in range(count):
             # Paid for already, or soonest: a minimum that still runs is kept to the last.
             paid = min(range(len(self._since)), key=lambda i: self._since[i][1])
             booked_at, paid_until = self._since.pop(paid)

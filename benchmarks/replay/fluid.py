@@ -40,6 +40,9 @@ class Seen:
     """Of who comes last into the queue, at the rate at which it empties."""
     slots: float = 0.0
     """Sequences that one replica can run."""
+    input_tokens: float = 1.0
+    output_tokens: float = 1.0
+    """Of a request, as the mean of the last minute."""
     ready: int = 0
     loading: int = 0
     draining: int = 0
@@ -122,7 +125,9 @@ class _Fluid:
         self._returning = [0.0] * (count + 1)
         """Differences: who was refused returns evenly between one and one and a half times
         `Retry-After` later."""
-        self._return_rate = 0.0
+        self._returning_to = [0.0] * (count + 1)
+        """As above, each times the ceiling at which it was refused."""
+        self._return_rate = self._return_rate_to = 0.0
         self._share = [1.0] * count
         self._refused = [0.0] * count
         self._entered = [0.0] * count
@@ -147,21 +152,30 @@ class _Fluid:
 
     def _let_in(self, t: int) -> float:
         self._return_rate += self._returning[t]
+        self._return_rate_to += self._returning_to[t]
         back = max(0.0, self._return_rate)
-        share = 1.0
-        if self._gate is not None:
-            share = self._gate.ceiling(self.seen)
+        share = 1.0 if self._gate is None else self._gate.ceiling(self.seen)
+        let_back = 1.0
         if share < 1.0:
+            # Places stand still: whoever comes back gets in where the ceiling has passed it.
+            before = self._return_rate_to / back if back > 1e-9 else 0.0  # noqa: PLR2004 - rounding
+            let_back = max(0.0, share - before) / max(1e-9, 1.0 - before)
             refused = self._free[t] * (1.0 - share)
-            after = self._gate.retry_after_s if self._gate is not None else 1.0
-            begin, end = t + max(1, round(after)), t + max(2, round(1.5 * after) + 1)
-            if end < len(self._share):
-                self._returning[begin] += refused / (end - begin)
-                self._returning[end] -= refused / (end - begin)
-            self._refused[t] = refused + back * (1.0 - share)
+            self._send_away(refused, share, t)
+            self._refused[t] = refused + back * (1.0 - let_back)
             self._share[t] = share
-        self._came_back[t] = back * share
-        return self._paid[t] + (self._free[t] + back) * share
+        self._came_back[t] = back * let_back
+        return self._paid[t] + self._free[t] * share + back * let_back
+
+    def _send_away(self, refused: float, share: float, t: int) -> None:
+        after_s = self._gate.retry_after_s if self._gate is not None else 1.0
+        begin, end = t + max(1, round(after_s)), t + max(2, round(1.5 * after_s) + 1)
+        if end < len(self._share):
+            each = refused / (end - begin)
+            self._returning[begin] += each
+            self._returning[end] -= each
+            self._returning_to[begin] += each * share
+            self._returning_to[end] -= each * share
 
     def _serve(self, t: int) -> None:
         seen = self.seen
@@ -169,6 +183,7 @@ class _Fluid:
         serving = ready + draining or 1
         each = slots(self._input[t], self._output[t])
         seen.slots = each
+        seen.input_tokens, seen.output_tokens = self._input[t], self._output[t]
         free = max(0.0, ready * each - self._running * ready / serving)
         prefill = PREFILL_TPS * ready / self._input[t]
         started = min(self._queue, free, PREFILL_SHARE * prefill)

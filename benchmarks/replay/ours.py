@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from benchmarks.replay.engine import capacity_rps
 from benchmarks.replay.fluid import Seen
 from benchmarks.replay.rivals import Pool
 from tidegate.readings import Reading
@@ -72,7 +73,9 @@ class TidegateSizer:
     def size(self, seen: Seen) -> int:
         """Decide at each tick; stay in between."""
         booked = seen.ready + seen.loading
-        self._offered += seen.offered_rps
+        # Work, in requests as the pool's capacity was measured with: sizes drift within hours.
+        full_rps = capacity_rps(seen.input_tokens, seen.output_tokens)
+        self._offered += seen.offered_rps * self._pool.capacity_rps / full_rps
         if seen.now % _TICK_S != 0.0:
             return self._wanted or booked
         demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)

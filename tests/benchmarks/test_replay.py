@@ -111,7 +111,7 @@ def test_who_is_refused_counts_among_the_arrivals_and_not_among_the_attained() -
 
 def test_a_slow_token_rate_is_not_attained() -> None:
     day = even_day()
-    slow = score(day, a_course(day, speed_tps=np.full(day.seconds, 9.0)))
+    slow = score(day, a_course(day, speed_tps=np.full(day.seconds, 6.0)))
     assert slow.attainment == (0.0, 0.0, 0.0)
 
 
