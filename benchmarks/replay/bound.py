@@ -16,9 +16,10 @@ of draws is one and the same, and its sum over the first K is above that line.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
@@ -72,7 +73,7 @@ class _Rows:
         self._windows = windows
         self.count = 0
         self.limits: list[Floats] = []
-        self._parts: list[tuple[Floats, Floats, Floats]] = []
+        self._parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
 
     def each(self, limit: float | Floats, *terms: tuple[int, int, float | Floats]) -> None:
         """Add one inequality a window, of terms (kind, windows later, value)."""
@@ -85,7 +86,7 @@ class _Rows:
         self.limits.append(np.broadcast_to(limit, self._windows).astype(float))
         self.count += self._windows
 
-    def one(self, limit: float, at: Floats, values: Floats) -> None:
+    def one(self, limit: float, at: NDArray[Any], values: Floats) -> None:
         """Add a single inequality."""
         self._parts.append((np.full(len(at), self.count), at, values))
         self.limits.append(np.array([limit]))
@@ -107,32 +108,64 @@ def solve(day: Day, plant: Plant, wanted: Wanted, block: int = 0) -> Programme |
     that can be followed: who is refused comes back, and is refused again only by a ceiling that
     has not risen.
     """
-    whole = (day.seconds - START_S) // WINDOW_S
-    scored = day.arrivals[:, START_S : START_S + whole * WINDOW_S]
-    by_window = scored.reshape(len(scored), whole, WINDOW_S)
-    paid, free = by_window[:2].sum(axis=(0, 2)), by_window[2].sum(axis=1)
-    last = by_window[:, :, -_LATEST_S:].sum(axis=(0, 2))
-    hours = -(-(whole + START_S // WINDOW_S) // _HOUR)
-    slope, offset_s = _line(plant.cold_starts)
-    blocks = -(-whole // block) if block else 0
-    cost = np.zeros(_KINDS * whole + hours + blocks)
-    cost[:whole] = WINDOW_S
-    cost[whole : 2 * whole] = slope
-    upper = np.concatenate(
-        (
-            np.full(2 * whole, plant.most),
-            free,
-            paid,
-            last,
-            np.full(whole, np.inf),
-            np.ones(hours + blocks),
-        )
-    )
-    upper[whole] = 0.0  # whoever is ready when scoring begins was booked before
-    rows = _flow(_capacity_rps(day, whole), plant)
-    _must_hold(rows, wanted, free, paid, hours)
+    of = _Windows.of(day)
+    blocks = -(-of.count // block) if block else 0
+    rows = _flow(_capacity_rps(day, of.count), plant)
+    _must_hold(rows, wanted, of.free, of.paid, of.hours)
     if block:
-        _hold_ceilings(rows, free, block, _KINDS * whole + hours)
+        _hold_ceilings(rows, of.free, block, _KINDS * of.count + of.hours)
+    slope, offset_s = _line(plant.cold_starts)
+    cost = np.zeros(_KINDS * of.count + of.hours + blocks)
+    cost[: of.count] = WINDOW_S
+    cost[of.count : 2 * of.count] = slope
+    found = _minimise(cost, rows, of, plant)
+    if found is None:
+        return None
+    least, x = found
+    served = x[_X * of.count : (_X + 1) * of.count]
+    share = np.minimum(1.0, served / np.maximum(of.free, 1e-9))
+    return Programme((least - offset_s) / 3600.0, x[: of.count], np.asarray(share))
+
+
+def most_free_served(day: Day, plant: Plant, paid: float) -> float | None:
+    """Bound the Free requests a second that attain under the plant's cap, whatever that costs."""
+    of = _Windows.of(day)
+    rows = _flow(_capacity_rps(day, of.count), plant)
+    _must_hold(rows, Wanted(paid, 0.0, 0.0), of.free, of.paid, of.hours)
+    gain = np.zeros(_KINDS * of.count + of.hours)
+    gain[_X * of.count : (_X + 1) * of.count] = -1.0
+    found = _minimise(gain, rows, of, plant)
+    return None if found is None else -found[0] / (of.count * WINDOW_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """What arrives in each window that is scored."""
+
+    free: Floats
+    paid: Floats
+    last: Floats
+    """In its last seconds."""
+    count: int
+    hours: int
+
+    @classmethod
+    def of(cls, day: Day) -> Self:
+        """Sum a day's arrivals."""
+        count = (day.seconds - START_S) // WINDOW_S
+        scored = day.arrivals[:, START_S : START_S + count * WINDOW_S]
+        each = scored.reshape(len(scored), count, WINDOW_S)
+        last = each[:, :, -_LATEST_S:].sum(axis=(0, 2))
+        hours = -(-(count + START_S // WINDOW_S) // _HOUR)
+        return cls(each[2].sum(axis=1), each[:2].sum(axis=(0, 2)), last, count, hours)
+
+
+def _minimise(cost: Floats, rows: _Rows, of: _Windows, plant: Plant) -> tuple[float, Floats] | None:
+    slots = np.full(of.count, np.inf)
+    shares = np.ones(len(cost) - _KINDS * of.count)
+    replicas = np.full(2 * of.count, float(plant.most))
+    replicas[of.count] = 0.0  # whoever is ready when scoring begins was booked before
+    upper = np.concatenate((replicas, of.free, of.paid, of.last, slots, shares))
     found = linprog(
         cost,
         A_ub=rows.matrix(len(cost)),
@@ -140,10 +173,7 @@ def solve(day: Day, plant: Plant, wanted: Wanted, block: int = 0) -> Programme |
         bounds=np.column_stack((np.zeros(len(cost)), upper)),
         method="highs-ipm",
     )
-    if not found.success:
-        return None
-    share = np.minimum(1.0, found.x[2 * whole : 3 * whole] / np.maximum(free, 1e-9))
-    return Programme((found.fun - offset_s) / 3600.0, found.x[:whole], np.asarray(share))
+    return (float(found.fun), np.asarray(found.x)) if found.success else None
 
 
 def _capacity_rps(day: Day, windows: int) -> Floats:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from benchmarks.replay.bound import Plant
+from benchmarks.replay.bound import Plant, most_free_served
 from benchmarks.replay.contestants import RIVALS, Contestant, tidegate, tidegate_gate
 from benchmarks.replay.engine import capacity_rps, slots
 from benchmarks.replay.fleet import Fleet, draw_cold_starts
-from benchmarks.replay.fluid import first_replicas, run_fluid
+from benchmarks.replay.fluid import START_S, first_replicas, run_fluid
 from benchmarks.replay.oracle import Oracle, consult
 from benchmarks.replay.rivals import Pool, Setting
-from benchmarks.replay.scoring import Score, score
+from benchmarks.replay.scoring import PAID, Score, score
 from benchmarks.replay.traces import PEAK_REPLICAS, Day, Trace, draw_day
 
 COLD_STARTS: Final = {"fast": (22.7, 42.0), "slow": (190.0, 262.0)}
 """p50 and p90 of each set, in seconds: what a pool has measured."""
 _MOST: Final = 2 * PEAK_REPLICAS
-CAPPED_SHARE: Final = 0.3
+_CAPPED_AT: Final = int(0.3 * PEAK_REPLICAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def run_entry(entry: Entry) -> Score:
         raise RuntimeError("no contest is held. Call hold_contest.")
     day = _day(entry.seed)
     pool = pool_for(_held.trace, entry.kind, entry.most)
-    fleet = Fleet(draw_cold_starts(entry.kind, entry.seed), 600.0)
+    fleet = Fleet(draw_cold_starts(entry.kind, entry.seed), float(START_S))
     fleet.begin(min(entry.most, first_replicas(day, pool.capacity_rps)))
     sizer = _contestants(entry.kind)[entry.contestant].make(pool, entry.setting)
     gate = tidegate_gate(entry.kind, pool) if entry.gated else None
@@ -204,16 +204,41 @@ def worst_of(scores: Sequence[Score]) -> dict[str, float]:
     }
 
 
+def _bound_capped(seed: int) -> float | None:
+    """Ask how many Free requests a second could attain under the cap."""
+    if _held is None:
+        raise RuntimeError("no contest is held. Call hold_contest.")
+    pool = pool_for(_held.trace, "fast", _CAPPED_AT)
+    starts = draw_cold_starts("fast", seed)
+    plant = Plant(
+        pool.capacity_rps, pool.slots, starts, _CAPPED_AT, lambda: tidegate_gate("fast", pool)
+    )
+    return most_free_served(_day(seed), plant, PAID)
+
+
 def _hold_capped(
     contest: Contest, pool: ProcessPoolExecutor, tell: Callable[[str], None]
 ) -> dict[str, object]:
     """Run ours with at most a share of the peak's replicas."""
-    most = int(PEAK_REPLICAS * CAPPED_SHARE)
     setting = tidegate("fast").grid[0]
     entries = [
-        Entry("tidegate", setting, "fast", seed, gated=True, most=most)
+        Entry("tidegate", setting, "fast", seed, gated=True, most=_CAPPED_AT)
         for seed in range(contest.seeds)
     ]
     scores = list(pool.map(run_entry, entries))
+    bounds = list(pool.map(_bound_capped, range(contest.seeds)))
     tell("capped: run")
-    return {"replicas": most, **worst_of(scores)}
+    pairs = list(zip(scores, bounds, strict=True))
+    served = [None if most is None else s.free_served_rps / max(most, 1e-9) for s, most in pairs]
+    known = [each for each in served if each is not None]
+    scored_h = (_day_seconds(contest) - START_S) / 3600.0
+    return {
+        "replicas": _CAPPED_AT,
+        "free_served_to_bound": round(min(known), 4) if len(known) == len(served) else None,
+        "gpu_hours_to_cap": round(max(s.gpu_hours for s in scores) / (_CAPPED_AT * scored_h), 4),
+        **worst_of(scores),
+    }
+
+
+def _day_seconds(contest: Contest) -> int:
+    return draw_day(contest.trace, 0).seconds

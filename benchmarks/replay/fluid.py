@@ -64,7 +64,10 @@ class Sizer(Protocol):
 class Gate(Protocol):
     """Asked each second, in front of the queue."""
 
-    retry_after_s: float
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds after which the refused come back."""
+        ...
 
     def ceiling(self, seen: Seen) -> float:
         """Return the share of Free that is let in."""

@@ -72,7 +72,7 @@ class _Scheduled:
         self._fleet = fleet
         # The programme leaves the last requests in their slots, with nobody to run them.
         replicas[-2:] = np.maximum(replicas[-2:], replicas[-3])
-        self._due = [max(1, math.ceil(each - 0.05)) for each in replicas.tolist()]
+        self._due: list[int] = [max(1, math.ceil(each - 0.05)) for each in replicas.tolist()]
 
     def _at(self, second: float) -> int:
         window = int(second - START_S) // WINDOW_S

@@ -26,15 +26,16 @@ class OurSetting:
 
     target_utilisation: float
     scale_down_window_s: float
-    queue_wait_target_s: float = 1.0
-    actuation_lag_s: float = 2.0
+    demand_window_s: float
+    queue_wait_target_s: float = 1.3
+    actuation_lag_s: float = 1.0
 
     def told(self) -> dict[str, float]:
         """Return it as the report tells it."""
         return asdict(self)
 
 
-SETTINGS: Final = {"fast": OurSetting(1.0, 300.0), "slow": OurSetting(0.95, 300.0)}
+SETTINGS: Final = {"fast": OurSetting(0.97, 60.0, 240.0), "slow": OurSetting(0.88, 120.0, 240.0)}
 """One setting for all traces of a set of cold starts, chosen on the training traces."""
 
 
@@ -64,8 +65,9 @@ def pool_of(setting: OurSetting, pool: Pool) -> PoolIntent:
 class TidegateSizer:
     """`decide_replicas`, every ten seconds, as the capacity loop calls it."""
 
-    def __init__(self, pool: PoolIntent) -> None:
+    def __init__(self, pool: PoolIntent, demand_window_s: float) -> None:
         self._pool = pool
+        self._demand_window_s = demand_window_s
         self._recent: tuple[Need, ...] = ()
         self._offered = 0.0
         self._wanted = 0
@@ -82,7 +84,9 @@ class TidegateSizer:
         self._offered = 0.0
         waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
         pool_seen = PoolSeen(demand, waiting, (demand,), booked)
-        decision = decide_replicas(pool_seen, self._pool, self._recent, seen.now)
+        decision = decide_replicas(
+            pool_seen, self._pool, self._recent, seen.now, self._demand_window_s
+        )
         self._recent = decision.recent
         self._wanted = decision.replicas
         return decision.replicas
