@@ -191,16 +191,11 @@ def _capacity_rps(day: Day, windows: int) -> Floats:
 def _flow(each_rps: Floats, plant: Plant) -> _Rows:
     windows = len(each_rps)
     rows = _Rows(windows)
-    served = (_R, 0, -WINDOW_S * each_rps)
-    starts = ((_X, 0, 1.0), (_Y, 0, 1.0), (_K, 0, -1.0), (_K, -1, 1.0))
     # The last window may leave its slots full: nobody starts after it.
-    rows.each(
-        np.append(np.zeros(windows - 1), plant.most * plant.slots),
-        *starts,
-        served,
-        (_B, 0, 1.0),
-        (_B, 1, -1.0),
-    )
+    left = np.append(np.zeros(windows - 1), -plant.slots)
+    served = ((_R, 0, left - WINDOW_S * each_rps), (_R, -1, left), (_U, 0, left))
+    starts = ((_X, 0, 1.0), (_Y, 0, 1.0), (_K, 0, -1.0), (_K, -1, 1.0))
+    rows.each(0.0, *starts, *served, (_B, 0, 1.0), (_B, 1, -1.0))
     rows.each(0.0, (_B, 0, 1.0), (_R, 0, -plant.slots), (_R, -1, -plant.slots))
     first_free = np.append([float(plant.most)], np.zeros(windows - 1))
     rows.each(first_free, (_R, 0, 1.0), (_R, -1, -1.0), (_U, 0, -1.0), (_U, -1, -1.0))
