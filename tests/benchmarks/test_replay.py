@@ -42,8 +42,8 @@ def test_a_day_is_drawn_alike_for_one_seed_and_otherwise_for_another(tmp_path: P
 
 
 def test_bursty_clients_come_as_often_as_their_rate_says(tmp_path: Path) -> None:
-    smooth = draw_day(read_trace(clients_file(tmp_path, cv=0.5)), 0).total.sum()
-    bursty = draw_day(read_trace(clients_file(tmp_path, cv=8.0)), 0).total.sum()
+    smooth = draw_day(read_trace(clients_file(tmp_path, clients=400, cv=0.5)), 0).total.sum()
+    bursty = draw_day(read_trace(clients_file(tmp_path, clients=400, cv=20.0)), 0).total.sum()
     assert bursty == pytest.approx(smooth, rel=0.1)
 
 
