@@ -190,6 +190,24 @@ def test_a_pool_shrinks_only_to_the_largest_need_of_the_window(
     assert {n.replicas for n in decision.recent[:-1]} == set(within)
 
 
+def test_a_window_of_demand_smooths_what_a_booking_could_not_meet() -> None:
+    calm = tuple(Need(NOW_S - 10.0 * n, 10, demand_rps=50.0) for n in range(9, 0, -1))
+    burst = seen_at(150.0, replicas=10)
+    pool = pool_intent(scale_down_window_s=60.0)
+    at_once = decide_replicas(burst, pool, calm, NOW_S)
+    smoothed = decide_replicas(burst, pool, calm, NOW_S, demand_window_s=100.0)
+    assert at_once.needed_replicas == math.ceil((50.0 + 150.0) / 2 / (10.0 * 0.5))
+    assert smoothed.needed_replicas == math.ceil((9 * 50.0 + 150.0) / 10 / (10.0 * 0.5))
+
+
+def test_a_window_of_demand_holds_no_size_beyond_the_scale_down_window() -> None:
+    large = Need(NOW_S - 90.0, 20, wanted=20, demand_rps=10.0)
+    pool = pool_intent(scale_down_window_s=60.0)
+    decision = decide_replicas(seen_at(10.0, replicas=20), pool, (large,), NOW_S, 100.0)
+    assert (decision.replicas, decision.limited_by) == (2, Limiter.DEMAND)
+    assert large in decision.recent
+
+
 def test_a_smaller_need_waits_for_the_window_to_pass() -> None:
     before = Need(NOW_S - 299.0, 9)
     held = size(seen_at(10.0, replicas=9), before)

@@ -72,11 +72,16 @@ def gpus_for(forecast_rps: float, capacity_rps: float, target_utilisation: float
 
 
 def decide_replicas(
-    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
+    seen: PoolSeen,
+    pool: PoolIntent,
+    recent: tuple[Need, ...],
+    now: float,
+    demand_window_s: float | None = None,
 ) -> SizingDecision:
     """Size a pool at `now` (seconds since the epoch), remembering needs in `recent`.
 
-    Demand, as the mean of what was read within the reading limit, is sized at the target
+    Demand, as the mean of what was read within `demand_window_s` (the reading limit, unless given:
+    a booking cannot meet a burst that is over before its cold start is), is sized at the target
     utilisation, and a backlog to be worked off within BACKLOG_DRAIN_S. Reservations are added for
     stages about to open, by way of the floor. A smaller size waits until it is the largest of the
     scale-down window. Nothing shrinks, and no need is forgotten, on readings that are stale or
@@ -84,23 +89,16 @@ def decide_replicas(
     """
     asked = dict.fromkeys((*seen.required, seen.demand_rps, seen.waiting))
     missing = [r for r in asked if r.freshness is not Freshness.FRESH]
-    demanded = _demanded(seen, pool, recent, now)
-    kept = recent
+    mean_over_s = pool.reading_limit_s if demand_window_s is None else demand_window_s
+    demanded = _demanded(seen, pool, recent, now, mean_over_s)
+    kept = counted = recent
     if demanded is not None:
-        within = (n for n in recent if now - n.at <= pool.scale_down_window_s)
-        wanted_now, _ = _with_reservations(demanded, pool)
-        read_rps = seen.demand_rps.fresh_value
-        # Whoever starts anew has forgotten the window: what is booked was wanted, until it is past.
-        booked = 0 if recent else seen.booked_replicas
-        kept = (*within, Need(now, demanded, max(wanted_now, booked), read_rps))
-    needed = max((n.replicas for n in kept), default=0)
-    wanted, limiter = _with_reservations(needed, pool)
-    if demanded is None and limiter is Limiter.DEMAND:
-        limiter = Limiter.READINGS
-    lately = max((n.wanted for n in kept), default=0)
-    shrinks = demanded is not None and demanded < needed and limiter is Limiter.DEMAND
-    if lately > wanted or shrinks:
-        wanted, limiter = max(lately, wanted), Limiter.SCALE_DOWN_WINDOW
+        kept_s = max(pool.scale_down_window_s, demand_window_s or 0.0)
+        within = (n for n in recent if now - n.at <= kept_s)
+        kept = (*within, _need(demanded, seen, pool, is_first=not recent, now=now))
+        counted = tuple(n for n in kept if now - n.at <= pool.scale_down_window_s)
+    needed = max((n.replicas for n in counted), default=0)
+    wanted, limiter = _over_the_window(demanded, needed, counted, pool)
     if pool.min_replicas > wanted:
         wanted, limiter = pool.min_replicas, Limiter.MIN_REPLICAS
     unbounded = wanted
@@ -110,6 +108,27 @@ def decide_replicas(
     sizes = _Sizes(demanded, needed, unbounded)
     reason = _reason(limiter, sizes, pool, missing)
     return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
+
+
+def _need(demanded: int, seen: PoolSeen, pool: PoolIntent, *, is_first: bool, now: float) -> Need:
+    wanted, _ = _with_reservations(demanded, pool)
+    # Whoever starts anew has forgotten the window: what is booked was wanted, until it is past.
+    booked = seen.booked_replicas if is_first else 0
+    return Need(now, demanded, max(wanted, booked), seen.demand_rps.fresh_value)
+
+
+def _over_the_window(
+    demanded: int | None, needed: int, counted: tuple[Need, ...], pool: PoolIntent
+) -> tuple[int, Limiter]:
+    """Replicas for the largest need that still counts."""
+    wanted, limiter = _with_reservations(needed, pool)
+    if demanded is None and limiter is Limiter.DEMAND:
+        limiter = Limiter.READINGS
+    lately = max((n.wanted for n in counted), default=0)
+    shrinks = demanded is not None and demanded < needed and limiter is Limiter.DEMAND
+    if lately > wanted or shrinks:
+        return max(lately, wanted), Limiter.SCALE_DOWN_WINDOW
+    return wanted, limiter
 
 
 def _with_reservations(demanded: int, pool: PoolIntent) -> tuple[int, Limiter]:
@@ -127,11 +146,13 @@ class _Sizes:
     unbounded: int
 
 
-def _demanded(seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float) -> int | None:
+def _demanded(
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float, mean_over_s: float
+) -> int | None:
     read_rps = seen.demand_rps.fresh_value
     if read_rps is None:
         return None
-    fresh = (n.demand_rps for n in recent if now - n.at <= pool.reading_limit_s)
+    fresh = (n.demand_rps for n in recent if now - n.at <= mean_over_s)
     lately = [rps for rps in fresh if rps is not None]
     mean_rps = (sum(lately) + read_rps) / (len(lately) + 1)
     backlog_rps = (seen.waiting.fresh_value or 0.0) / BACKLOG_DRAIN_S

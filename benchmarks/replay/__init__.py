@@ -1,0 +1,1 @@
+"""A day of real demand against a pool of engines: who sizes it best, beside an oracle."""

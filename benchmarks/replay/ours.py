@@ -1,0 +1,136 @@
+"""Tidegate as a contestant: the rules that the controllers call, fed with what they would read."""
+
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from benchmarks.replay.engine import capacity_rps
+from benchmarks.replay.fluid import Seen
+from benchmarks.replay.rivals import Pool
+from tidegate.readings import Reading
+from tidegate.rules.gate import decide_gate, weigh
+from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
+from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
+
+_LIMIT_S: Final = 15.0
+_TICK_S: Final = 10
+_TIERS: Final = {
+    "pro": TierPolicy(rank=0, gated=False),
+    "plus": TierPolicy(rank=1, gated=False),
+    "free": TierPolicy(rank=2, gated=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OurSetting:
+    """What a person writes for the pool, and nothing else."""
+
+    target_utilisation: float
+    scale_down_window_s: float
+    demand_window_s: float
+    queue_wait_target_s: float = 1.3
+    actuation_lag_s: float = 1.0
+
+    def told(self) -> dict[str, float]:
+        """Return it as the report tells it."""
+        return asdict(self)
+
+
+SETTINGS: Final = {"fast": OurSetting(0.97, 60.0, 240.0), "slow": OurSetting(0.88, 120.0, 240.0)}
+"""One setting for all traces of a set of cold starts, chosen on the training traces."""
+
+
+def pool_of(setting: OurSetting, pool: Pool) -> PoolIntent:
+    """Return the pool as the catalogue would have it."""
+    return PoolIntent(
+        model="replayed",
+        gpu_type="gpu",
+        gpus_per_replica=1,
+        capacity_rps=pool.capacity_rps,
+        target_utilisation=setting.target_utilisation,
+        queue_wait_target_s=setting.queue_wait_target_s,
+        min_replicas=1,
+        max_replicas=pool.most,
+        required_readings=("queue_wait",),
+        reading_limit_s=_LIMIT_S,
+        actuation_lag_s=setting.actuation_lag_s,
+        cold_start_p50_s=pool.cold_start_s[0],
+        cold_start_p90_s=pool.cold_start_s[1],
+        scale_down_window_s=setting.scale_down_window_s,
+        safe_share=0.2,
+        floor_gpus=0,
+        ceiling_gpus=pool.most,
+    )
+
+
+class TidegateSizer:
+    """`decide_replicas`, every ten seconds, as the capacity loop calls it."""
+
+    def __init__(self, pool: PoolIntent, demand_window_s: float) -> None:
+        self._pool = pool
+        self._demand_window_s = demand_window_s
+        self._recent: tuple[Need, ...] = ()
+        self._offered = 0.0
+        self._wanted = 0
+
+    def size(self, seen: Seen) -> int:
+        """Decide at each tick; stay in between."""
+        booked = seen.ready + seen.loading
+        # Work, in requests as the pool's capacity was measured with: sizes drift within hours.
+        full_rps = capacity_rps(seen.input_tokens, seen.output_tokens)
+        self._offered += seen.offered_rps * self._pool.capacity_rps / full_rps
+        if seen.now % _TICK_S != 0.0:
+            return self._wanted or booked
+        demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)
+        self._offered = 0.0
+        waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
+        pool_seen = PoolSeen(demand, waiting, (demand,), booked)
+        decision = decide_replicas(
+            pool_seen, self._pool, self._recent, seen.now, self._demand_window_s
+        )
+        self._recent = decision.recent
+        self._wanted = decision.replicas
+        return decision.replicas
+
+
+class TidegateGate:
+    """`decide_gate`, every second, as the gate loop calls it."""
+
+    def __init__(self, pool: PoolIntent) -> None:
+        self._pool = pool
+        self.retry_after_s = 1.0
+        self._last = GatePart(
+            pool="replayed",
+            version=1,
+            issued_at=0.0,
+            expires_at=10.0,
+            state=GateState.OPEN,
+            stale=False,
+            openness=1.0,
+            ceilings={"free": 1.0},
+            moved_at=-3600.0,
+            reason="open",
+            retry_after_s=1.0,
+            safe_share=pool.safe_share,
+        )
+
+    def ceiling(self, seen: Seen) -> float:
+        """Move by at most one step; an open gate that nothing presses stays as it is."""
+        last = self._last
+        if last.openness >= 1.0 and seen.wait_s < self._pool.queue_wait_target_s:
+            return 1.0
+        wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
+        read = [(wait, self._pool.queue_wait_target_s)]
+        pressure = weigh(read, self._pool.required_readings)
+        decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
+        self._last = last.model_copy(
+            update={
+                "state": decision.state,
+                "openness": decision.openness,
+                "ceilings": decision.ceilings,
+                "moved_at": decision.moved_at,
+                "reason": decision.reason,
+                "retry_after_s": decision.retry_after_s,
+            }
+        )
+        self.retry_after_s = decision.retry_after_s
+        return decision.ceilings["free"]
