@@ -5,6 +5,7 @@ from temporalio import activity
 from activities.refusing import refusals_are_final
 from tidegate.edges.preview_keys import PreviewKeys
 from tidegate.edges.temporal import ControlPlane
+from tidegate.edges.temporal.starting import standing_code_reds, start_rollout
 from tidegate.messages.catalogue import Declaration
 from tidegate.messages.preview import ForgetNote, PreviewAct
 
@@ -23,17 +24,19 @@ class Previewing:
 
     @activity.defn(name="become_a_rollout")
     async def become_a_rollout(self, asked: PreviewAct) -> None:
-        """Start the rollout that a preview becomes, declare it, and let code reds know of it."""
+        """Declare the rollout that a preview becomes, and start it; holds hear of it."""
         order = asked.rollout
         if order is None:
             return
+        plane = self._plane
         with refusals_are_final():
-            await self._plane.start_plan(order, f"Rollout of {order.spec.feature}")
-            declared = Declaration(by=asked.by, rollouts={order.name: order.spec})
-            await self._plane.declare(declared)
-            catalogue = await self._plane.catalogue()
-            for hold in [] if catalogue is None else catalogue.holds:
-                await self._plane.look_again(hold)
+            await plane.is_to_start(order)  # refused before it is declared
+            await plane.declare(Declaration(by=asked.by, rollouts={order.name: order.spec}))
+            catalogue = await plane.catalogue()
+            holds = [] if catalogue is None else catalogue.holds
+            await start_rollout(plane, order, await standing_code_reds(plane, holds))
+            for hold in holds:
+                await plane.look_again(hold)
 
     @activity.defn(name="is_over")
     async def is_over(self, asked: PreviewAct) -> bool:

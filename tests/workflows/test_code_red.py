@@ -11,7 +11,7 @@ from tests.embedded.until import until
 from tests.strategies import NOW
 from tests.workflows.company import CODE_RED, Company
 from tests.workflows.story import Stage, Story, When
-from tidegate.cli.applying import start_rollout
+from tidegate.edges.temporal.starting import start_rollout
 from tidegate.errors import Refused
 from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.common import Act

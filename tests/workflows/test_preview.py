@@ -1,6 +1,7 @@
 """A preview is quiet until somebody decides: promoted to a rollout, or ended without a trace."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -8,8 +9,9 @@ import pytest_asyncio
 
 from tests.embedded.until import until
 from tests.workflows.attic import Attic
-from tests.workflows.story import Given, Story, When
+from tests.workflows.story import Given, Story, Then, When
 from tidegate.errors import Refused
+from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.common import Act
 from tidegate.messages.preview import (
     MOST_INVITED,
@@ -18,6 +20,7 @@ from tidegate.messages.preview import (
     PreviewPhase,
 )
 from tidegate.messages.rollout import rollout_id
+from tidegate.plans import CodeRedSpec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
@@ -86,6 +89,31 @@ async def test_promoted_it_becomes_a_rollout_and_those_invited_stay_until_that_i
     assert await attic.story.is_over(rollout_id(attic.name))
     assert not attic.key_file.exists()
     assert await attic.is_known() == (False, True), "its feature lives on"
+
+
+async def test_promoted_under_a_code_red_its_rollout_stands_still_from_its_first_moment(
+    attic: Attic, story: Story, given: Given
+) -> None:
+    await given.feature()
+    await attic.opens()
+    spec = CodeRedSpec(owner="cto", reason="all hands", core=("chat",), lasts=timedelta(days=2))
+    red = CodeRedOrder(name=f"red-{story.number}", spec=spec)
+    assert await story.plane.start_plan(red, "a story")
+    await until(partial(_is_known, story, red.plan_id))
+    await attic.steer("promote", Act(by="ada", reason="they love it"))
+    story.rollouts.append(attic.name)
+    await until(partial(story.plane.is_running, rollout_id(attic.name)))
+    assert list((await story.state()).freezes) == [red.plan_id]
+    assert (await story.feature_state()).exposure == {}
+    await story.plane.steer(red.plan_id, "abort", Act(by="cto", reason="it is over"))
+    await until(partial(story.is_over, red.plan_id))
+    await Then(story).exposure_is("pro", "100%")
+    assert [e.type for e in story.events() if e.type == "plan.frozen"] == []
+
+
+async def _is_known(story: Story, hold: str) -> bool:
+    catalogue = await story.plane.catalogue()
+    return catalogue is not None and hold in catalogue.holds
 
 
 async def test_what_makes_no_sense_is_refused(attic: Attic) -> None:

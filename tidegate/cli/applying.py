@@ -7,13 +7,14 @@ from pathlib import Path
 from tidegate.cli.orders import order_for, preview_for, retirement_for
 from tidegate.edges.files import load_manifests
 from tidegate.edges.temporal import ControlPlane
+from tidegate.edges.temporal.starting import standing_code_reds, start_rollout
 from tidegate.errors import Refused
 from tidegate.manifests import Manifests
 from tidegate.messages.catalogue import Declaration
 from tidegate.messages.code_red import CodeRedOrder
 from tidegate.messages.common import Act
 from tidegate.messages.retirement import MoveOrder, RetirementOrder
-from tidegate.messages.rollout import ChangeOrder, RolloutOrder, RolloutPhase, RolloutState
+from tidegate.messages.rollout import ChangeOrder, RolloutOrder, RolloutPhase
 from tidegate.messages.steered import PlanOrder
 from tidegate.messages.supply import SupplyOrder
 from tidegate.rules.replanning import tell_changes
@@ -66,10 +67,9 @@ async def apply_file(plane: ControlPlane, path: Path, by: Applicant) -> list[str
     lines += [await apply_retirement(plane, retirement, by) for retirement in retirements]
     lines += [await _start(plane, red, f"Code red: {red.spec.reason}") for red in reds]
     lines += [await _start(plane, each, f"Preview of {each.spec.feature}") for each in previews]
-    reds += await _code_reds(plane, standing)
+    reds += await standing_code_reds(plane, standing)
     for rollout in rollouts:
-        frozen = [red for red in reds if red.spec.freezes(rollout.name, rollout.spec.feature)]
-        lines += await apply_rollout(plane, rollout, frozen, by)
+        lines += await apply_rollout(plane, rollout, reds, by)
     return lines
 
 
@@ -180,31 +180,6 @@ def _refuse_conflict(conflict: str | None) -> None:
 async def _start(plane: ControlPlane, order: PlanOrder, summary: str) -> str:
     started = await plane.start_plan(order, summary)
     return f"{order.plan_id} {'started' if started else 'is there already, unchanged'}"
-
-
-async def _code_reds(plane: ControlPlane, standing: Iterable[str]) -> list[CodeRedOrder]:
-    """Return the orders of those that stand, among other holds."""
-    ids = [each for each in standing if each.startswith(f"{CodeRedOrder.kind}/")]
-    found = [await plane.plan(each, CodeRedOrder) for each in ids]
-    return [red for red in found if red is not None and red.state.abort is None]
-
-
-async def start_rollout(
-    plane: ControlPlane, order: RolloutOrder, reds: Iterable[CodeRedOrder]
-) -> str:
-    """Start a rollout, which stands still from its first moment where a code red is about it."""
-    frozen = RolloutState(freezes={red.plan_id: red.freeze for red in reds})
-    line = await _start(
-        plane, order.model_copy(update={"state": frozen}), f"Rollout of {order.spec.feature}"
-    )
-    for red in reds:
-        await plane.look_again(red.plan_id)  # it thaws what it knows that it froze
-        left = await plane.plan(red.plan_id, CodeRedOrder)
-        if left is None or left.state.abort is not None:  # it was lifted meanwhile
-            await plane.steer(order.plan_id, "thaw", red.freeze)
-        else:
-            line += f", and stands still: {red.spec.reason}"
-    return line
 
 
 def _applied(declared: Manifests, version: int) -> Iterator[str]:
