@@ -1,6 +1,6 @@
 """Measure: look once at each of a stage's checks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from temporalio import activity
 
@@ -13,12 +13,20 @@ from tidegate.rules.measures import queue_wait
 from tidegate.rules.verdict import Look, Verdict, judge_queue_wait, judge_value, worst
 
 
+def _now() -> float:
+    return activity.info().started_time.timestamp()
+
+
 class Measure:
     """Reads the pool's engines, asks Prometheus, and judges."""
 
-    def __init__(self, redis: Redis, prometheus: Prometheus) -> None:
+    def __init__(
+        self, redis: Redis, prometheus: Prometheus, clock: Callable[[], float] = _now
+    ) -> None:
+        """`clock` returns the instant that readings are as old as, in seconds since the epoch."""
         self._redis = redis
         self._prometheus = prometheus
+        self._clock = clock
 
     @activity.defn(name="measure")
     async def measure(self, asked: Measurement) -> Mapping[str, Look]:
@@ -31,11 +39,9 @@ class Measure:
 
     async def _look(self, check: CheckSpec, asked: Measurement) -> Look:
         if check.query is None:
-            now = activity.info().started_time.timestamp()
             nodes, _ = await self._redis.readings()
-            return judge_queue_wait(
-                check, queue_wait(nodes, asked.pool, now=now, limit_s=asked.limit_s)
-            )
+            read = queue_wait(nodes, asked.pool, now=self._clock(), limit_s=asked.limit_s)
+            return judge_queue_wait(check, read)
         by_tier = TIER in check.query or TIER in (check.baseline or "")
         tiers = asked.tiers if by_tier else ("",)
         return worst([await self._ask(check, tier) for tier in tiers])

@@ -19,6 +19,7 @@ from tidegate.settings import Settings
 
 
 async def _worker(settings: Settings, redis: Redis) -> None:
+    from activities.measure import Measure  # noqa: PLC0415
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
     from tidegate.edges.preview_keys import PreviewKeys  # noqa: PLC0415
@@ -32,8 +33,8 @@ async def _worker(settings: Settings, redis: Redis) -> None:
     previews = PreviewKeys(settings.previews_folder)
     if await welcome(plane.client, settings.build):
         structlog.get_logger().info("worker.build_is_current", build=settings.build)
-    prometheus = Prometheus(settings.prometheus)
-    async with make_worker(plane, redis, previews, build=settings.build, prometheus=prometheus):
+    measure = Measure(redis, Prometheus(settings.prometheus))
+    async with make_worker(plane, redis, previews, build=settings.build, measure=measure):
         await until_stopped()
 
 

@@ -113,7 +113,7 @@ def make_worker(
     *,
     linger_s: float = LINGER_S,
     build: str | None = None,
-    prometheus: Prometheus | None = None,
+    measure: Measure | None = None,
 ) -> Worker:
     """Build a worker for every workflow and activity; run it with `async with`.
 
@@ -127,7 +127,7 @@ def make_worker(
         workflows=list(WORKFLOWS),
         activities=[
             Announce(redis, linger_s=linger_s).announce,
-            Measure(redis, prometheus or Prometheus(None)).measure,
+            (measure or Measure(redis, Prometheus(None))).measure,
             Weigh(redis).weigh_use,
             *acts_on(plane, previews),
         ],

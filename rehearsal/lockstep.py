@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from activities.measure import Measure
 from controllers.capacity import CapacityLoop
 from controllers.gate import GateLoop
 from controllers.publisher import Publisher
@@ -20,6 +21,7 @@ from tidegate.cli.applying import Applicant, apply_file
 from tidegate.edges.files import load_manifests
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.preview_keys import PreviewKeys
+from tidegate.edges.prometheus import Prometheus
 from tidegate.edges.record import Gap, Record
 from tidegate.events import Event
 from tidegate.manifests import Manifests
@@ -65,12 +67,17 @@ class Lockstep:
         self._surges = Surges(self._redis, self.plane)
         self._teller = AdmissionTeller(world.gateway, gateway)
         self._publisher = Publisher(self._redis, self.plane, self._previews)
+        self._read_at = self.now
+        # Readings are made at the steps, so what looks at them between two must not find them old.
+        self._measure = Measure(self._redis, Prometheus(None), lambda: self._read_at)
         self._recorder = Recorder(self._redis, self._record)
         self._quiet = Quiet(self.plane, lambda: self._recorder.tick(self.now))
 
     async def __aenter__(self) -> Self:
         await self._running.enter_async_context(
-            make_worker(self.plane, self._redis, self._previews, linger_s=0.0)
+            make_worker(
+                self.plane, self._redis, self._previews, linger_s=0.0, measure=self._measure
+            )
         )
         return self
 
@@ -111,6 +118,7 @@ class Lockstep:
         await self._skip_to(self.now)
         await self._quiet.until(self._ids)
         self.world.pass_time(self.now, self._step_s)
+        self._read_at = self.now
         for node in self.world.pools.readings():
             await self._redis.publish_reading(node)
         await self._redis.publish_reading(self.world.gateway.reading(self.now))

@@ -109,6 +109,7 @@ _AS_OFTEN_AS_IT_LIKES: Final = (
     "gate.",
     "pool.",
     "supply.",
+    "stage.checked",
     "stage.waiting",
     "stage.forecast",
     "feature.waiting",

@@ -47,6 +47,7 @@ async def test_a_story_in_skipped_time_holds_all_that_it_promises(
     played = await undisturbed(name)
     broken = [f"{f.name}: {f.seen}" for f in played.findings() if not f.held]
     assert broken == [], "\n".join([*broken, *played.said])
+    assert played.scenario.has_ended(played.evidence.events)
 
 
 @pytest.mark.parametrize("name", STORIES)
