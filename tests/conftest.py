@@ -26,15 +26,9 @@ settings.register_profile(
 settings.load_profile("tidegate")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the group of its folder, so that no file has to.
-
-    Where tests run side by side a file's stay together, but for those that say otherwise.
-    """
+    """Mark each test with the group of its folder, so that no file has to."""
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if group := GROUP_OF_FOLDER.get(folder):
             item.add_marker(group)
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))

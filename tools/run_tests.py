@@ -18,8 +18,13 @@ GROUPS: Final = {
 }
 """Each group and its pytest mark expression; every test belongs to exactly one."""
 
-SIDE_BY_SIDE: Final = ("-n2", "--dist=loadgroup")
-"""Two at a time. Files stay whole, for the servers that they share; tests/conftest.py says how."""
+SIDE_BY_SIDE: Final = {
+    "unit": ("-n2", "--dist=loadfile"),
+    "workflows": ("-n2", "--dist=loadfile"),
+    "integration": ("-n2", "--dist=loadfile"),
+    "scenarios": (),
+}
+"""Two at a time, but for live demos. Files stay whole, for the servers that they share."""
 
 REPORTS: Final = Path(".pytest_cache/groups")
 
@@ -63,7 +68,7 @@ def run_group(group: str, arguments: Sequence[str]) -> Outcome:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-m", GROUPS[group], f"--junitxml={report}"]
-    command += SIDE_BY_SIDE
+    command += SIDE_BY_SIDE[group]
     print(f"== {group} ==", flush=True)
     started = time.monotonic()
     ended = subprocess.run([*command, *arguments], check=False)

@@ -17,10 +17,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-STORIES: Final = [
-    pytest.param(name, marks=pytest.mark.xdist_group(name))  # what it shares is by story
-    for name in sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
-]
+STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
 KILLS: Final = int(os.environ.get("KILLS", "3"))
 """How often a story is disturbed; `make chaos` does it 20 times."""
 
