@@ -19,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from temporalio.client import Client
+
 from benchmarks.bare import QUEUE, Bare
 from controllers.worker import CACHED_WORKFLOWS, replayer
 from embedded.ports import free_ports
@@ -170,6 +172,7 @@ async def starts_a_second(bench: Bench, rounds: int) -> dict[str, list[float]]:
     async def bare(i: int) -> None:
         await client.start_workflow(Bare.run, id=f"bare-started-{i}", task_queue=QUEUE)
 
+    prefixes = {"ours": rollout_id("started-"), "bare": "bare-started-"}
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for number in range(rounds + 1):
         for name, start in (("bare", bare), ("ours", ours)):
@@ -179,7 +182,18 @@ async def starts_a_second(bench: Bench, rounds: int) -> dict[str, list[float]]:
             if number:
                 rates[name].append(_STARTS / (time.perf_counter() - began_at))
                 _tell(f"starts, round {number}: {name} {rates[name][-1]:.0f} a second")
+            await _taken_up(client, prefixes[name], range(first, first + _STARTS))
     return rates
+
+
+async def _taken_up(client: Client, prefix: str, numbers: range) -> None:
+    """Wait until a worker has taken up each: a backlog would be charged to the next round."""
+
+    async def one(i: int) -> None:
+        handle = client.get_workflow_handle(f"{prefix}{i}")
+        await handle.query("__stack_trace", rpc_timeout=timedelta(seconds=60))
+
+    await _each(numbers, one)
 
 
 async def at_scale(bench: Bench) -> dict[str, float]:
