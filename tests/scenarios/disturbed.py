@@ -42,8 +42,8 @@ from tidegate.settings import variable
 
 _PLAYS_S: Final = 25.0
 """How long a story takes; what its pools do takes as long as it does."""
-_A_KILL_TAKES_S: Final = 8.0
-"""From one to the next, with what it takes to recover."""
+_BETWEEN_KILLS_S: Final = 12.0
+"""With what it takes to recover. Later, and a timer that it should have come before has run out."""
 _STEP_S: Final = 0.5
 _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
@@ -80,7 +80,7 @@ async def play_disturbed(
     for, as a person would who acts on what happened.
     """
     async with _standing(folder) as real:
-        now, plays_s = time.time(), max(_PLAYS_S, _A_KILL_TAKES_S * kills.number)
+        now, plays_s = time.time(), max(_PLAYS_S, _BETWEEN_KILLS_S * (kills.number - 1))
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged)
