@@ -1,0 +1,183 @@
+"""The API server, asked in JSON: every question has a deadline, every error is one of ours."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from tidegate.errors import PlanError, Refused, Unavailable
+
+Json = Mapping[str, Any]
+
+OPENED: Final = "OPENED"
+"""The first event of a watch, of no object: the server has taken it up."""
+DEADLINE_S: Final = 5.0
+_WATCH_S: Final = 30
+"""A watch is asked for anew after this, so that a connection that died quietly is noticed."""
+_SILENT_S: Final = 45.0
+_TOKEN_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Conflict(Refused):
+    """The object has changed, or another manager owns the field."""
+
+
+class Expired(Unavailable):
+    """What a watch should go on from is forgotten: everything has to be listed again."""
+
+
+class KubernetesApi:
+    """One API server, reached as `KUBECONFIG` says, or as a pod's service account may."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None = None) -> Self:
+        """Read how to get in; raises PlanError where neither way is there."""
+        configuration = Configuration()
+        try:
+            if kubeconfig is None and _TOKEN_FOLDER.exists():
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError) as error:
+            raise PlanError(
+                f"KUBECONFIG: {error}. Name a kubeconfig, or run in a pod with a service account.",
+                code="kubernetes-config",
+            ) from error
+        return cls(ApiClient(configuration))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(
+        self, path: str, *, query: Mapping[str, str] | None = None, accept: str = "application/json"
+    ) -> Json:
+        """Return one object, or a list of them."""
+        return await self._ask("GET", path, query=query, headers={"Accept": accept})
+
+    async def post(self, path: str, body: Json) -> Json:
+        """Create an object; raises Conflict where it is there already."""
+        return await self._ask("POST", path, body=body)
+
+    async def put(self, path: str, body: Json) -> Json:
+        """Replace an object; raises Conflict where it is another than `body` was read from."""
+        return await self._ask("PUT", path, body=body)
+
+    async def apply(self, path: str, body: Json, *, manager: str, force: bool = False) -> Json:
+        """Apply fields on the server's side; raises Conflict where another manager owns one."""
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        return await self._ask("PATCH", path, query=query, body=body, headers=headers)
+
+    async def watch(
+        self, path: str, *, query: Mapping[str, str], after: str
+    ) -> AsyncIterator[tuple[str, Json]]:
+        """Yield what becomes of the objects after a resource version, as (kind of event, object).
+
+        Ends by itself after half a minute. Raises Expired where `after` is too long ago, and
+        Unavailable where the server is away or says nothing.
+        """
+        query = {
+            **query,
+            "watch": "true",
+            "resourceVersion": after,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_S),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE_S, sock_read=_SILENT_S)
+        try:
+            response = await self._send("GET", path, query, {}, None, timeout)
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                _raise(path, response.status, await response.read())
+            yield OPENED, {}
+            async for line in response.response.content:
+                yield _read_event(json.loads(line))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise _away(path, error) from error
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+        try:
+            response = await self._send(method, path, query or {}, headers or {}, body, timeout)
+            content = await response.read()
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                _raise(path, response.status, content)
+            answer: Json = json.loads(content)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise _away(path, error) from error
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Json | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Any:  # noqa: ANN401 - the library's response
+        asked = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params=dict(headers),
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return await self._client.call_api(*asked, _request_timeout=timeout)
+
+
+def _read_event(told: Json) -> tuple[str, Json]:
+    kind, what = str(told["type"]), told["object"]
+    if kind == "ERROR":
+        if what.get("code") == HTTPStatus.GONE:
+            raise Expired(f"kubernetes: {what.get('message')}", code="kubernetes-expired")
+        raise Unavailable(f"kubernetes: {what.get('message')}", code="kubernetes-unavailable")
+    return kind, what
+
+
+def _raise(path: str, status: int, content: bytes) -> None:
+    """Raise what an answer of the server means."""
+    try:
+        message = json.loads(content)["message"]
+    except (ValueError, TypeError, KeyError):
+        message = content[:200].decode(errors="replace")
+    told = f"kubernetes: {path}: {message}"
+    match status:
+        case HTTPStatus.CONFLICT:
+            raise Conflict(told, code="kubernetes-conflict")
+        case HTTPStatus.GONE:
+            raise Expired(told, code="kubernetes-expired")
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            message = f"{told}. It has too much to do: nothing changes until it answers again."
+            raise Unavailable(message, code="kubernetes-throttled")
+        case HTTPStatus.NOT_FOUND:
+            raise Refused(told, code="not-found")
+        case HTTPStatus.FORBIDDEN | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.BAD_REQUEST:
+            raise Refused(told, code="kubernetes-refused")
+        case _:  # 401 too: a token that has run out is read anew
+            raise Unavailable(told, code="kubernetes-unavailable")
+
+
+def _away(path: str, error: Exception) -> Unavailable:
+    why = str(error) or type(error).__name__
+    message = f"kubernetes: {path}: no answer ({why}). Check that the API server is running."
+    return Unavailable(message, code="kubernetes-unavailable")

@@ -1,0 +1,333 @@
+"""Inference pools on Kubernetes: followed by informers, scaled through `scale` and nothing else."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+import structlog
+
+from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
+from tidegate.edges.kubernetes.api import DEADLINE_S, Conflict, Json, KubernetesApi
+from tidegate.edges.kubernetes.informer import Informer
+from tidegate.edges.kubernetes.reading import (
+    MANAGER,
+    POOL_LABEL,
+    Autoscaler,
+    Workload,
+    read_autoscaler,
+    read_gpus,
+    read_pod,
+    read_pool,
+    read_workload,
+    spare_disruptions,
+)
+from tidegate.errors import Refused, TidegateError, Unavailable
+from tidegate.quantities import counted
+
+log = structlog.get_logger()
+
+RESPECTED: Final = timedelta(minutes=10)
+"""How long a size that somebody else has set is left alone."""
+
+_TRIES: Final = 5
+_DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_OF_ANOTHER: Final = frozenset({"ReplicaSet", "ReplicationController"})
+"""They have a scale, which is their Deployment's to write."""
+_KEDA: Final = ("keda.sh", "ScaledObject")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    group: str
+    kind: str
+    collection: str
+    """The path of its objects in the namespace."""
+    is_scalable: bool
+
+
+class KubernetesPools:
+    """A `Cluster` of the workloads in one namespace that carry the label of a pool.
+
+    `observe` raises Unavailable from the moment that one of its watches is broken: nobody decides
+    on what may be old.
+    """
+
+    def __init__(self, api: KubernetesApi, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._kinds: dict[str, _Kind] = {}
+        self._workloads: dict[str, Informer] = {}
+        self._scalers: dict[str, Informer] = {}
+        # Above every revision of whoever followed before.
+        self._revision = int(time.time() * 1000)
+        self._changed = asyncio.Event()
+        core = f"/api/v1/namespaces/{namespace}"
+        self._pods = self._informer(f"{core}/pods", selector=POOL_LABEL)
+        self._nodes = self._informer("/api/v1/nodes")
+        self._budgets = self._informer(
+            f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+        )
+        self._written: dict[str, tuple[int, int]] = {}
+        """By uid, what was written last: its resource version, and the replicas."""
+        self._following: asyncio.Task[None] | None = None
+        self._has_listed = False
+
+    async def __aenter__(self) -> Self:
+        self._following = asyncio.create_task(self._follow(), name="follow the cluster")
+        self._following.add_done_callback(lambda _: self._note_change())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def observe(self, *, after: int | None = None, wait_s: float = 0.0) -> ClusterState:
+        """Return the state, at the latest when `wait_s` has passed without one newer than `after`.
+
+        Raises Unavailable while any of it may be old, and Refused where it may not be read.
+        """
+        if not self._has_listed:
+            await self._until(lambda: self._absent() is None, DEADLINE_S)
+        await self._until(lambda: self._revision != after, wait_s)
+        absent = self._absent()
+        if absent is not None:
+            raise Unavailable(absent, code="kubernetes-unavailable")
+        self._has_listed = True
+        return ClusterState(
+            revision=self._revision,
+            gpus=read_gpus(self._nodes.objects.values()),
+            pools=self._read_pools(),
+        )
+
+    async def scale(self, pool: str, replicas: int) -> None:
+        """Write the pool's `scale`, as the field manager `tidegate`, and nothing else.
+
+        Goes as far down as PodDisruptionBudgets allow now. Raises Refused where another scales
+        the pool, where somebody has changed it by hand lately, or where it has changed since it
+        was read; Unavailable when nobody answers.
+        """
+        first = self._only_workload(pool)
+        for _ in range(_TRIES):
+            workload = self._only_workload(pool)
+            self._refuse_what_another_scales(workload)
+            _refuse_what_was_changed_by_hand(workload, datetime.now(UTC))
+            if workload.replicas != first.replicas:
+                break
+            try:
+                await self._write(workload, self._as_far_as_budgets_allow(workload, replicas))
+            except Conflict:  # most often its status alone
+                await self._until_newer(workload)
+            else:
+                return
+        message = f'pool "{pool}": {first.told} has changed since it was looked at.'
+        raise Refused(message, code="changed-meanwhile")
+
+    async def _write(self, workload: Workload, replicas: int) -> None:
+        """Write a size, onto the very version that was decided on."""
+        meta = {"name": workload.name, "namespace": self._namespace, "uid": workload.uid}
+        scale = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {**meta, "resourceVersion": workload.version},
+            "spec": {"replicas": replicas},
+        }
+        path = f"{workload.path}/scale"
+        written = await self._api.apply(path, scale, manager=MANAGER, force=True)
+        self._written[workload.uid] = (int(written["metadata"]["resourceVersion"]), replicas)
+
+    # What another decides.
+
+    def _refuse_what_another_scales(self, workload: Workload) -> None:
+        for scaler in self._read_scalers():
+            if scaler.target == (workload.kind, workload.name):
+                raise Refused(
+                    f'pool "{workload.pool}": {scaler.told} already scales {workload.told}, not '
+                    f'"{MANAGER}". Delete that object or drop the pool.',
+                    code="scaled_by_another",
+                )
+
+    def _as_far_as_budgets_allow(self, workload: Workload, replicas: int) -> int:
+        """Return how far a pool may shrink now; raises Refused where it may not at all."""
+        pods = [each for each in self._pods.objects.values() if _pool_of(each) == workload.pool]
+        if replicas >= workload.replicas or not pods:
+            return replicas
+        spare = spare_disruptions(
+            self._budgets.objects.values(), pods[0]["metadata"].get("labels", {})
+        )
+        if spare is None:
+            return replicas
+        allowed, name = spare
+        serving = sum(1 for pod in self._pods_of(workload.pool) if pod.phase is PodPhase.READY)
+        least = max(replicas, min(workload.replicas, serving - allowed))
+        if least == workload.replicas:
+            raise Refused(
+                f'pool "{workload.pool}": PodDisruptionBudget {name} allows '
+                f"{counted(allowed, 'disruption')} now, so none of "
+                f"{counted(workload.replicas, 'replica')} is taken away.",
+                code="disruption-budget",
+            )
+        return least
+
+    # Reading.
+
+    def _read_pools(self) -> Mapping[str, PoolStatus]:
+        scalers = list(self._read_scalers())
+        pods: dict[str, list[Pod]] = defaultdict(list)
+        for found in self._pods.objects.values():
+            pod = read_pod(found)
+            if pod is not None:
+                pods[_pool_of(found)].append(pod)
+        return {
+            name: read_pool(workloads, pods.get(name, ()), scalers)
+            for name, workloads in self._read_workloads().items()
+        }
+
+    def _read_workloads(self) -> Mapping[str, list[Workload]]:
+        found: dict[str, list[Workload]] = defaultdict(list)
+        for path, informer in self._workloads.items():
+            for each in informer.objects.values():
+                workload = read_workload(each, kind=self._kinds[path].kind, collection=path)
+                if workload is not None:
+                    found[workload.pool].append(self._as_written(workload))
+        for workloads in found.values():
+            workloads.sort(key=lambda each: (each.created_at, each.name))
+        return found
+
+    def _as_written(self, workload: Workload) -> Workload:
+        """Return a workload as this wrote it last, where the watch has not told of that yet."""
+        version, replicas = self._written.get(workload.uid, (0, 0))
+        if version <= int(workload.version):
+            return workload
+        return replace(workload, version=str(version), replicas=replicas, scaled=None)
+
+    def _read_scalers(self) -> Iterator[Autoscaler]:
+        for path, informer in self._scalers.items():
+            for each in informer.objects.values():
+                yield read_autoscaler(each, kind=self._kinds[path].kind)
+
+    def _pods_of(self, pool: str) -> Iterator[Pod]:
+        for found in self._pods.objects.values():
+            pod = read_pod(found) if _pool_of(found) == pool else None
+            if pod is not None:
+                yield pod
+
+    def _only_workload(self, pool: str) -> Workload:
+        workloads = self._read_workloads().get(pool)
+        if not workloads:
+            raise Refused(
+                f'pool "{pool}": nothing in the namespace "{self._namespace}" has the label '
+                f'"{POOL_LABEL}: {pool}". Label its Deployment, and its pods.',
+                code="unknown_pool",
+            )
+        if len(workloads) > 1:
+            told = ", ".join(each.told for each in workloads)
+            raise Refused(
+                f'pool "{pool}": {told} all have the label "{POOL_LABEL}". Leave it on one.',
+                code="ambiguous-pool",
+            )
+        return workloads[0]
+
+    # Following.
+
+    async def _follow(self) -> None:
+        """Find out which kinds have a scale, and follow them and all that bears on them."""
+        await self._discover()
+        self._note_change()
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers():
+                group.create_task(informer.follow())
+
+    async def _discover(self) -> None:
+        while not self._kinds:
+            try:
+                found = await self._api.get("/apis", accept=_DISCOVERY)
+            except Unavailable as error:
+                log.warning("kubernetes.not_followed", path="/apis", reason=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            self._kinds = {each.collection: each for each in self._kinds_in(found)}
+        for path, kind in self._kinds.items():
+            if kind.is_scalable:
+                self._workloads[path] = self._informer(path, selector=POOL_LABEL)
+            else:
+                self._scalers[path] = self._informer(path)
+
+    def _kinds_in(self, found: Json) -> Iterator[_Kind]:
+        for group in found["items"]:
+            name, preferred = group["metadata"]["name"], group["versions"][0]
+            for each in preferred["resources"]:
+                beneath = {sub["subresource"] for sub in each.get("subresources", ())}
+                kind = each.get("responseKind", {}).get("kind", "")
+                is_scalable = "scale" in beneath and kind not in _OF_ANOTHER
+                is_scaler = kind == "HorizontalPodAutoscaler" or (name, kind) == _KEDA
+                if each["scope"] == "Namespaced" and (is_scalable or is_scaler):
+                    version = f"/apis/{name}/{preferred['version']}"
+                    path = f"{version}/namespaces/{self._namespace}/{each['resource']}"
+                    yield _Kind(name, kind, path, is_scalable)
+
+    def _informer(self, path: str, *, selector: str | None = None) -> Informer:
+        return Informer(self._api, path, self._note_change, selector=selector)
+
+    def _informers(self) -> list[Informer]:
+        more = (*self._workloads.values(), *self._scalers.values())
+        return [self._pods, self._nodes, self._budgets, *more]
+
+    def _absent(self) -> str | None:
+        """Say why what is known may be old; raises what has ended the following."""
+        following = self._following
+        if following is not None and following.done() and not following.cancelled():
+            _raise_first(following.exception())
+        if not self._kinds:
+            return "kubernetes: the API server has not answered yet. Check that it is running."
+        return next(
+            (each.absent_because for each in self._informers() if each.absent_because), None
+        )
+
+    async def _until_newer(self, workload: Workload) -> None:
+        """Wait until the watch has told of a newer version."""
+        await self._until(
+            lambda: self._only_workload(workload.pool).version != workload.version, 1.0
+        )
+
+    async def _until(self, condition: Callable[[], bool], within_s: float) -> None:
+        """Wait for a condition that only a change can make true, at most for a while."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _note_change(self) -> None:
+        self._revision += 1
+        self._changed.set()
+
+
+def _refuse_what_was_changed_by_hand(workload: Workload, now: datetime) -> None:
+    changed = workload.scaled
+    if changed is not None and now < changed.at + RESPECTED:
+        raise Refused(
+            f'pool "{workload.pool}": {changed.manager} set {workload.told} to '
+            f"{counted(workload.replicas, 'replica')} at {changed.at:%H:%M:%S}, which is respected "
+            f"until {changed.at + RESPECTED:%H:%M:%S} UTC.",
+            code="changed-by-hand",
+        )
+
+
+def _raise_first(error: BaseException | None) -> None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TidegateError):
+        raise error
+    if error is not None:
+        raise error
+
+
+def _pool_of(found: Json) -> str:
+    return str(found["metadata"]["labels"][POOL_LABEL])
