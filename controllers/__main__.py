@@ -39,13 +39,13 @@ async def _worker(settings: Settings, redis: Redis) -> None:
 
 
 async def _agent(settings: Settings, redis: Redis) -> None:
+    from controllers.cluster import cluster_of  # noqa: PLC0415
     from controllers.gpu_agent import GpuAgent  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
     from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
-    from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
     from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
 
-    async with LocalPools(settings.pools) as cluster, EngineMetrics() as engines:
+    async with cluster_of(settings) as cluster, EngineMetrics() as engines:
         nvml = NvmlReader(settings.nvml)
         agent = GpuAgent(settings.node, redis, cluster, nvml, engines)
         await run("agent", agent, period_s=1.0)
@@ -53,23 +53,25 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 
 async def _capacity(settings: Settings, redis: Redis) -> None:
     from controllers.capacity import CapacityLoop  # noqa: PLC0415
+    from controllers.cluster import cluster_of, leading  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
-    from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
 
     path = settings.state / "capacity.outbox"
     async with AsyncExitStack() as stack:
+        stopping = await stack.enter_async_context(leading(settings, "capacity"))
         plane = await connect(settings.temporal, settings.namespace)
-        cluster = await stack.enter_async_context(LocalPools(settings.pools))
+        cluster = await stack.enter_async_context(cluster_of(settings))
         outbox = await stack.enter_async_context(Outbox(path, "/controllers/capacity", redis))
         loop = CapacityLoop(redis, cluster, plane, outbox)
-        await run("capacity", loop, period_s=1.0, wake=loop.wake)
+        await run("capacity", loop, period_s=1.0, wake=loop.wake, stopping=stopping)
 
 
 async def _gate(settings: Settings, redis: Redis) -> None:
+    from controllers.cluster import leading  # noqa: PLC0415
     from controllers.gate import GateLoop  # noqa: PLC0415
-    from controllers.loop import run, run_beside, stops_on_signals  # noqa: PLC0415
+    from controllers.loop import run, run_beside  # noqa: PLC0415
     from controllers.waitlist import WaitlistLoop  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.record import Record  # noqa: PLC0415
@@ -78,12 +80,12 @@ async def _gate(settings: Settings, redis: Redis) -> None:
     state = settings.state
     keys = load_keyring(settings.keys_file)
     async with (
+        leading(settings, "gate") as stopping,
         Outbox(state / "gate.outbox", "/controllers/gate", redis) as outbox,
         Outbox(state / "waitlist.outbox", "/controllers/waitlist", redis) as waitlists,
         Record(settings.record) as record,
         asyncio.TaskGroup() as loops,
     ):
-        stopping = stops_on_signals()
         # Beside the gate and not in it: a record that is slow or broken must not delay a gate that
         # has to narrow.
         waitlist = WaitlistLoop(redis, record, waitlists, keys)

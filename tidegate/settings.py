@@ -39,7 +39,10 @@ class Settings(BaseModel):
         "sqlite:///tidegate.db", repr=False, description="The record, as SQLAlchemy's URL."
     )
     prometheus: str | None = Field(None, description="Prometheus, for checks; by default none.")
-    pools: str = Field("http://127.0.0.1:7070", description="The local pools' API.")
+    pools: str = Field(
+        "http://127.0.0.1:7070",
+        description="The local pools' API, or Kubernetes as kubernetes://NAMESPACE.",
+    )
     gateway: str = Field("http://127.0.0.1:8080", description="A gateway, for the CLI and loads.")
     console: str = Field("http://127.0.0.1:8088", description="Where the console listens.")
     state: Path = Field(Path(".tidegate"), description="Folder for outboxes and snapshots.")

@@ -42,17 +42,19 @@ from tidegate.settings import variable
 
 _PLAYS_S: Final = 25.0
 """How long a story takes; what its pools do takes as long as it does."""
-_BETWEEN_KILLS_S: Final = 12.0
+_BETWEEN_KILLS_S: Final = 15.0
 """With what it takes to recover. Later, and a timer that it should have come before has run out."""
 _STEP_S: Final = 0.5
 _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
-_EVENTS_OF_A_STORY: Final = 80
+_KILLED_UNTIL: Final = 0.8
+"""The share of a story in which it is killed."""
+_EVENTS_UNTIL_A_KILL: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Kills:
-    """`number` of them, of worker and server in turn, at counts of history events by a seed."""
+    """`number` of them, of worker and server in turn, after numbers of history events by a seed."""
 
     number: int
     seed: int
@@ -87,7 +89,7 @@ async def play_disturbed(
         # Whatever ends one of these ends the story, with its reason.
         async with asyncio.TaskGroup() as group:
             looping = group.create_task(_run_loops(real, staged, folder))
-            killing = group.create_task(_kill(real, kills))
+            killing = group.create_task(_kill(real, kills, plays_s))
             for command, told in zip(staged.scenario.commands, before, strict=True):
                 await asyncio.sleep(staged.instant(command.at) - time.time())
                 await _until_told(real, told)
@@ -167,14 +169,15 @@ async def _run_loops(real: _Stage, staged: Staged, folder: Path) -> None:
             outbox.close()
 
 
-async def _kill(real: _Stage, kills: Kills) -> None:
+async def _kill(real: _Stage, kills: Kills, plays_s: float) -> None:
+    """Kill all through a story: what happens at once must not be all that is disturbed."""
     draw = random.Random(kills.seed)
-    seen = 0
+    began_at = time.time()
     for number in range(kills.number):
-        # Close enough together that all of them come before the shortest story is over.
-        seen += draw.randint(1, max(2, 2 * _EVENTS_OF_A_STORY // kills.number))
+        due_at = began_at + _KILLED_UNTIL * plays_s * number / kills.number
+        await asyncio.sleep(due_at - time.time())
+        seen = await _history_length(real) + draw.randint(1, _EVENTS_UNTIL_A_KILL)
         await until(partial(_has_events, real, seen), _ENDS_WITHIN_S)
-        seen = await _history_length(real)
         victim = (real.stack.worker, "temporal")[(number + kills.seed) % 2]
         os.kill(real.stack.supervisor.pids()[victim], signal.SIGKILL)
         await until(partial(_is_answered, real), _RECOVERS_WITHIN_S)

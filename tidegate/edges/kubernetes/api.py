@@ -1,7 +1,7 @@
 """The API server, asked in JSON: every question has a deadline, every error is one of ours."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,9 +17,9 @@ Json = Mapping[str, Any]
 OPENED: Final = "OPENED"
 """The first event of a watch, of no object: the server has taken it up."""
 DEADLINE_S: Final = 5.0
-_WATCH_S: Final = 30
+_WATCH_S: Final = 10
 """A watch is asked for anew after this, so that a connection that died quietly is noticed."""
-_SILENT_S: Final = 45.0
+_SILENT_S: Final = 15.0
 _TOKEN_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -73,6 +73,10 @@ class KubernetesApi:
         """Replace an object; raises Conflict where it is another than `body` was read from."""
         return await self._ask("PUT", path, body=body)
 
+    async def delete(self, path: str) -> Json:
+        """Delete an object; what it owns is deleted after it."""
+        return await self._ask("DELETE", path)
+
     async def apply(self, path: str, body: Json, *, manager: str, force: bool = False) -> Json:
         """Apply fields on the server's side; raises Conflict where another manager owns one."""
         query = {"fieldManager": manager, "force": "true" if force else "false"}
@@ -81,10 +85,10 @@ class KubernetesApi:
 
     async def watch(
         self, path: str, *, query: Mapping[str, str], after: str
-    ) -> AsyncIterator[tuple[str, Json]]:
+    ) -> AsyncGenerator[tuple[str, Json]]:
         """Yield what becomes of the objects after a resource version, as (kind of event, object).
 
-        Ends by itself after half a minute. Raises Expired where `after` is too long ago, and
+        Ends by itself after ten seconds. Raises Expired where `after` is too long ago, and
         Unavailable where the server is away or says nothing.
         """
         query = {
@@ -97,6 +101,9 @@ class KubernetesApi:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE_S, sock_read=_SILENT_S)
         try:
             response = await self._send("GET", path, query, {}, None, timeout)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _away(path, error) from error
+        try:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 _raise(path, response.status, await response.read())
             yield OPENED, {}
@@ -104,6 +111,8 @@ class KubernetesApi:
                 yield _read_event(json.loads(line))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _away(path, error) from error
+        finally:
+            response.response.close()
 
     async def _ask(
         self,

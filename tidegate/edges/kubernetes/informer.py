@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Final
 
 import structlog
@@ -50,12 +51,14 @@ class Informer:
             try:
                 if after is None:
                     after = await self._list()
-                async for kind, what in self._api.watch(self._path, query=self._query, after=after):
-                    self._is_current()
-                    back_off_s = 0.0
-                    if kind != OPENED:
-                        self._take(kind, what)
-                        after = what["metadata"]["resourceVersion"]
+                watch = self._api.watch(self._path, query=self._query, after=after)
+                async with aclosing(watch):
+                    async for kind, what in watch:
+                        self._is_current()
+                        back_off_s = 0.0
+                        if kind != OPENED:
+                            self._take(kind, what)
+                            after = what["metadata"]["resourceVersion"]
             except Expired:
                 after = None
             except Unavailable as error:

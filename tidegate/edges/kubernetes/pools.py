@@ -73,6 +73,8 @@ class KubernetesPools:
         )
         self._written: dict[str, tuple[int, int]] = {}
         """By uid, what was written last: its resource version, and the replicas."""
+        self._noticed: dict[tuple[str, str, int], datetime] = {}
+        """When a size of somebody else's was first seen, where the server does not say."""
         self._following: asyncio.Task[None] | None = None
         self._has_listed = False
 
@@ -115,7 +117,7 @@ class KubernetesPools:
         for _ in range(_TRIES):
             workload = self._only_workload(pool)
             self._refuse_what_another_scales(workload)
-            _refuse_what_was_changed_by_hand(workload, datetime.now(UTC))
+            self._refuse_what_was_changed_by_hand(workload, datetime.now(UTC))
             if workload.replicas != first.replicas:
                 break
             try:
@@ -150,6 +152,20 @@ class KubernetesPools:
                     f'"{MANAGER}". Delete that object or drop the pool.',
                     code="scaled_by_another",
                 )
+
+    def _refuse_what_was_changed_by_hand(self, workload: Workload, now: datetime) -> None:
+        changed = workload.scaled
+        if changed is None:
+            return
+        key = (workload.uid, changed.manager, workload.replicas)
+        at = changed.at or self._noticed.setdefault(key, now)
+        if now < at + RESPECTED:
+            raise Refused(
+                f'pool "{workload.pool}": {changed.manager} set {workload.told} to '
+                f"{counted(workload.replicas, 'replica')} at {at:%H:%M:%S}, which is respected "
+                f"until {at + RESPECTED:%H:%M:%S} UTC.",
+                code="changed-by-hand",
+            )
 
     def _as_far_as_budgets_allow(self, workload: Workload, replicas: int) -> int:
         """Return how far a pool may shrink now; raises Refused where it may not at all."""
@@ -307,17 +323,6 @@ class KubernetesPools:
     def _note_change(self) -> None:
         self._revision += 1
         self._changed.set()
-
-
-def _refuse_what_was_changed_by_hand(workload: Workload, now: datetime) -> None:
-    changed = workload.scaled
-    if changed is not None and now < changed.at + RESPECTED:
-        raise Refused(
-            f'pool "{workload.pool}": {changed.manager} set {workload.told} to '
-            f"{counted(workload.replicas, 'replica')} at {changed.at:%H:%M:%S}, which is respected "
-            f"until {changed.at + RESPECTED:%H:%M:%S} UTC.",
-            code="changed-by-hand",
-        )
 
 
 def _raise_first(error: BaseException | None) -> None:

@@ -47,10 +47,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """A manager other than Tidegate that owns `replicas`, and since when."""
+    """A manager other than Tidegate that owns `replicas`, and since when, where that is kept."""
 
     manager: str
-    at: datetime
+    at: datetime | None
 
 
 def read_workload(found: Json, *, kind: str, collection: str) -> Workload | None:
@@ -97,12 +97,12 @@ def _gpus_of_pod(spec: Json) -> int:
 def _by_hand(managed: Iterable[Json], created_at: datetime) -> ByHand | None:
     """Say who, other than Tidegate, has set `replicas` since the workload was created."""
     found = [
-        ByHand(each["manager"], datetime.fromisoformat(each["time"]))
+        ByHand(each["manager"], datetime.fromisoformat(each["time"]) if "time" in each else None)
         for each in managed
         if "f:replicas" in each.get("fieldsV1", {}).get("f:spec", {}) and each["manager"] != MANAGER
     ]
-    later = [each for each in found if each.at > created_at]
-    return max(later, key=lambda each: each.at, default=None)
+    later = [each for each in found if each.at is None or each.at > created_at]
+    return max(later, key=lambda each: (each.at is None, each.at or created_at), default=None)
 
 
 def read_pod(found: Json) -> Pod | None:

@@ -1,0 +1,1 @@
+"""On a real control plane: what Tidegate reads there, writes there, and who leads."""
