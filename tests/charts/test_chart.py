@@ -30,6 +30,7 @@ SECRET: Final = {
     "keys": {"secret": {"name": "signing", "key": "all.json"}},
     "gateway": {"replicas": 5},
     "console": {"enabled": False},
+    "pools": {"namespace": "inference"},
     "record": {"secret": {"name": "record-login", "key": "dsn"}},
     "image": {"repository": "images.example/tidegate", "pullSecrets": [{"name": "pull"}]},
     "podAnnotations": {"team": "serving"},
@@ -44,6 +45,7 @@ GIVEN: Final = pytest.mark.parametrize(
 MADE_UP: Final = {
     "TIDEGATE_REDIS": "rediss://:secret@redis:6379/0",
     "TIDEGATE_RECORD": "postgresql://gate:secret@db/record",
+    "TIDEGATE_NODE": "launch-tidegate-capacity-5d8f7c9b6d-x2x4z",
 }
 
 
@@ -91,8 +93,9 @@ def settings_of(values: Mapping[str, Any]) -> dict[str, str]:
         for each in of_kind("ConfigMap", documents).values()
         if "TIDEGATE_TEMPORAL" in each["data"]
     )
-    secret = [entry["name"] for each in containers(documents) for entry in each.get("env", ())]
-    return {**config, **{name: MADE_UP[name] for name in secret}}
+    own = [entry for each in containers(documents) for entry in each.get("env", ())]
+    told = {entry["name"]: entry.get("value") or MADE_UP[entry["name"]] for entry in own}
+    return {**config, **told}
 
 
 @GIVEN
@@ -110,7 +113,8 @@ def test_a_password_is_in_a_secret_and_only_with_those_who_use_it() -> None:
     held = [each["data"] for each in of_kind("ConfigMap", documents).values()]
     assert not any({"TIDEGATE_REDIS", "TIDEGATE_RECORD"} & set(data) for data in held)
     for each in containers(documents):
-        named = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in each["env"]}
+        given = {entry["name"]: entry.get("valueFrom", {}) for entry in each["env"]}
+        named = {name: of["secretKeyRef"] for name, of in given.items() if "secretKeyRef" in of}
         assert named.pop("TIDEGATE_REDIS") == {"name": "redis-login", "key": "url"}
         record = {"TIDEGATE_RECORD": {"name": "record-login", "key": "dsn"}}
         assert named == (record if each["name"] in {"recorder", "gate"} else {})
@@ -195,8 +199,9 @@ def test_every_process_is_one_that_the_image_has(values: Mapping[str, Any]) -> N
     assert rooms <= set(copied)
     assert all((ROOT / room / "__main__.py").exists() for room in rooms)
     loops = {words[1] for words in started.values() if words[0] == "controllers"}
-    # The first two lack an edge to Kubernetes; the notifier is for whoever names receivers.
-    assert loops == set(LOOPS) - {"agent", "capacity", "notifier"}
+    # Agents are not there yet; the notifier is for whoever names receivers.
+    absent = {"agent", "notifier"} if "pools" in values else {"agent", "notifier", "capacity"}
+    assert loops == set(LOOPS) - absent
 
 
 async def test_the_probes_ask_for_pages_that_the_gateway_serves() -> None:
@@ -272,9 +277,12 @@ def test_whatever_may_run_only_once_is_never_there_twice(values: Mapping[str, An
 @GIVEN
 def test_no_process_has_rights_that_it_does_not_use(values: Mapping[str, Any]) -> None:
     documents = objects(values)
-    assert not {each["kind"] for each in documents} & {"Role", "ClusterRole", "RoleBinding"}
+    kinds = {each["kind"] for each in documents}
+    assert bool(kinds & {"Role", "ClusterRole", "RoleBinding"}) is ("pools" in values)
     for name, pod in pods(documents):
-        assert pod["automountServiceAccountToken"] is False, name
+        talks_to_kubernetes = name.endswith("-capacity")
+        assert pod["automountServiceAccountToken"] is talks_to_kubernetes, name
+        assert pod["serviceAccountName"].endswith("-capacity") is talks_to_kubernetes, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         for each in pod["containers"]:
             rights = each["securityContext"]
@@ -309,7 +317,8 @@ def test_the_notes_register_every_search_attribute() -> None:
         ({**LEAST, "redis": {"url": "redis://a", "secret": {"name": "b"}}}, "/redis"),
         ({**LEAST, "gate": {"replicas": 2}}, "/gate"),
         ({**LEAST, "gateway": {"replicas": 0}}, "/gateway/replicas"),
-        ({**LEAST, "capacity": {}}, "capacity"),
+        ({**LEAST, "agent": {}}, "agent"),
+        ({**LEAST, "pools": {"namespace": "In Ference"}}, "/pools/namespace"),
         ({**LEAST, "callers": {"secret": {"key": "a/b"}}}, "/callers/secret/key"),
         ({**LEAST, "gateway": {"front": {"image": "a", "proxies": ["a proxy"]}}}, "/proxies/0"),
         ({**LEAST, "record": {"size": "much"}}, "/record/size"),
@@ -327,7 +336,8 @@ def test_the_notes_say_what_is_not_there_yet_and_give_commands_that_are(
     values: Mapping[str, Any],
 ) -> None:
     notes = render(values)["tidegate/templates/NOTES.txt"]
-    assert "capacity loop and the GPU agent need an edge to Kubernetes" in notes
+    assert "Not there yet: the GPU agent." in notes
+    assert ("--set pools.namespace=" in notes) is ("pools" not in values)
     assert "--address temporal:7233" in notes
     assert "deploy/launch-tidegate-worker" in notes
     assert ("port-forward" in notes) is values.get("console", {}).get("enabled", True)

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from embedded.processes import Supervisor
 from tests.embedded.until import until
 from tidegate.cluster import ClusterState, PoolStatus
 from tidegate.edges.kubernetes import KubernetesApi, KubernetesPools
+from tidegate.edges.kubernetes.api import Conflict
 from tidegate.errors import Refused, Unavailable
 from tidegate.settings import cache_folder
 
@@ -45,9 +46,14 @@ class Cluster:
     async def namespace(self) -> str:
         """Make a namespace of a test's own."""
         name = f"pools-{next(self._numbers)}"
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        await self.api.post("/api/v1/namespaces", namespace)
+        await self.make_namespace(name)
         return name
+
+    async def make_namespace(self, name: str) -> None:
+        """Make a namespace, unless it is there."""
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        with suppress(Conflict):
+            await self.api.post("/api/v1/namespaces", namespace)
 
     async def deploy(self, namespace: str, pool: str, **terms: Any) -> None:  # noqa: ANN401
         """Create the Deployment of a pool."""

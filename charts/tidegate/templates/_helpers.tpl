@@ -21,10 +21,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
-{{- /* What every pod has, beside its containers and volumes; given the root. */ -}}
-{{- define "tidegate.pod" -}}
+{{- /* Of a pod that has no business with Kubernetes; given the root. */ -}}
+{{- define "tidegate.noAccount" -}}
 serviceAccountName: {{ include "tidegate.name" . }}
 automountServiceAccountToken: false
+{{- end -}}
+
+{{- /* What every pod has, beside its account, containers and volumes; given the root. */ -}}
+{{- define "tidegate.pod" -}}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
@@ -58,6 +62,12 @@ securityContext: {{- include "tidegate.rights" . | nindent 2 }}
 envFrom:
   - configMapRef: {name: {{ include "tidegate.name" . }}}
 {{- end }}
+{{- if eq .part "capacity" }}
+env:
+  - {name: TIDEGATE_POOLS, value: "kubernetes://{{ .root.Values.pools.namespace }}"}
+  - name: TIDEGATE_NODE # the Lease is held in the pod's name
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
 {{- $secrets := dict }}
 {{- with .root.Values.redis.secret }}
 {{- if .name }}{{ $_ := set $secrets "TIDEGATE_REDIS" . }}{{ end }}
@@ -68,7 +78,9 @@ envFrom:
 {{- end }}
 {{- end }}
 {{- with $secrets }}
+{{- if ne $.part "capacity" }}
 env:
+{{- end }}
 {{- range $variable, $secret := . }}
   - name: {{ $variable }}
     valueFrom:

@@ -57,6 +57,10 @@ class KubernetesApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(

@@ -63,26 +63,28 @@ class Lease:
             yield
         finally:
             keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await keeping
             await self._let_go()
 
     async def _keep(self, stopping: asyncio.Event) -> None:
-        """Renew it until that fails for too long, or somebody else holds it."""
+        """Renew it until that fails for too long, or somebody else holds it; then say stop."""
+        try:
+            await self._renew_until_lost()
+            log.warning("lease.lost", lease=self._meta["name"], holder=self._identity)
+        finally:
+            stopping.set()
+
+    async def _renew_until_lost(self) -> None:
         renewed_at = time.monotonic()
-        while True:
+        while not self._is_of_another:
             await asyncio.sleep(_RENEWS_EVERY_S)
             asked_at = time.monotonic()
-            left_s = renewed_at + _GIVES_UP_AFTER_S - asked_at
             try:
-                async with asyncio.timeout(left_s):
-                    is_held = await self._tries()
+                async with asyncio.timeout(renewed_at + _GIVES_UP_AFTER_S - asked_at):
+                    if await self._tries():
+                        renewed_at = asked_at
             except TimeoutError:
-                is_held = False
-            if is_held:
-                renewed_at = asked_at
-            elif self._is_of_another or time.monotonic() >= renewed_at + _GIVES_UP_AFTER_S:
-                log.warning("lease.lost", lease=self._meta["name"], holder=self._identity)
-                stopping.set()
                 return
 
     async def _tries(self) -> bool:

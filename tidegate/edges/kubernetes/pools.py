@@ -255,8 +255,19 @@ class KubernetesPools:
         await self._discover()
         self._note_change()
         async with asyncio.TaskGroup() as group:
-            for informer in self._informers():
+            for informer in (self._pods, self._nodes, self._budgets, *self._scalers.values()):
                 group.create_task(informer.follow())
+            for path, informer in list(self._workloads.items()):
+                group.create_task(self._follow_where_allowed(path, informer))
+
+    async def _follow_where_allowed(self, path: str, informer: Informer) -> None:
+        """Follow a kind of workload; one that the role does not name is no pool's."""
+        try:
+            await informer.follow()
+        except Refused as refusal:
+            log.info("kubernetes.not_followed", path=path, reason=str(refusal))
+            del self._workloads[path]
+            self._note_change()
 
     async def _discover(self) -> None:
         while not self._kinds:
