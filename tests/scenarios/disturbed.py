@@ -172,12 +172,12 @@ async def _run_loops(real: _Stage, staged: Staged, folder: Path) -> None:
 async def _kill(real: _Stage, kills: Kills, plays_s: float) -> None:
     """Kill all through a story: what happens at once must not be all that is disturbed."""
     draw = random.Random(kills.seed)
-    began_at = time.time()
+    began_at, apart_s = time.time(), _KILLED_UNTIL * plays_s / kills.number
     for number in range(kills.number):
-        due_at = began_at + _KILLED_UNTIL * plays_s * number / kills.number
-        await asyncio.sleep(due_at - time.time())
+        await asyncio.sleep(began_at + number * apart_s - time.time())
         seen = await _history_length(real) + draw.randint(1, _EVENTS_UNTIL_A_KILL)
-        await until(partial(_has_events, real, seen), _ENDS_WITHIN_S)
+        with suppress(AssertionError):  # where little happens it is killed all the same
+            await until(partial(_has_events, real, seen), apart_s)
         victim = (real.stack.worker, "temporal")[(number + kills.seed) % 2]
         os.kill(real.stack.supervisor.pids()[victim], signal.SIGKILL)
         await until(partial(_is_answered, real), _RECOVERS_WITHIN_S)
