@@ -17,6 +17,7 @@ from typing import Any, Final
 from embedded.engine import Engine
 from embedded.engine_metrics import EngineMetrics
 from embedded.gpu_state import GpuState, write_gpu
+from embedded.ports import LOOPBACK
 from embedded.serving import GracefulServer
 from tidegate.errors import Unavailable
 
@@ -174,6 +175,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="embedded.replica", description=__doc__)
     parser.add_argument("--pool", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--host", default=LOOPBACK, help="an address of the loopback")
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--gpu", required=True, help="its GPUs' numbers, such as 3 or 3,4")
     parser.add_argument("--gpu-dir", required=True, type=Path)
@@ -198,7 +200,8 @@ async def _run(asked: argparse.Namespace) -> None:
     gpus = [int(gpu) for gpu in asked.gpu.split(",")]
     loading = asyncio.create_task(replica.load(asked.cold_start_s))
     showing = asyncio.create_task(_show_gpus(engine, gpus, asked.gpu_dir, asked.cold_start_s))
-    await GracefulServer(replica, asked.port, wind_down=replica.wind_down).serve_until_told()
+    server = GracefulServer(replica, asked.port, wind_down=replica.wind_down, host=asked.host)
+    await server.serve_until_told()
     for task in (loading, showing):
         task.cancel()
 

@@ -17,12 +17,17 @@ class GracefulServer(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Callable[..., Any], port: int, *, wind_down: Callable[[], Awaitable[None]]
+        self,
+        app: Callable[..., Any],
+        port: int,
+        *,
+        wind_down: Callable[[], Awaitable[None]],
+        host: str = LOOPBACK,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                host=LOOPBACK,
+                host=host,
                 port=port,
                 lifespan="off",
                 log_level="warning",

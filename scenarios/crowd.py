@@ -14,9 +14,9 @@ from typing import Final
 
 import aiohttp
 
+from controllers.cluster import cluster_of
 from tidegate.cluster import Cluster, PodPhase
 from tidegate.demand import Arrival
-from tidegate.edges.local_pools import LocalPools
 from tidegate.errors import Unavailable
 from tidegate.settings import Settings
 
@@ -165,10 +165,10 @@ async def _main(order: Path) -> None:
     from scenarios.playing import CrowdOrder, crowd_arrivals  # noqa: PLC0415 - beside its use
 
     told = CrowdOrder.model_validate_json(order.read_text())
-    async with LocalPools(told.pools) as pools:
-        api_key = Settings.from_environment(os.environ).api_key or ""
+    settings = Settings.from_environment(os.environ)
+    async with cluster_of(settings) as pools:
         asks = {"feature": told.feature, "surface": told.surface}
-        crowd = Crowd(told.gateway, pools, told.pool, asks, api_key)
+        crowd = Crowd(told.gateway, pools, told.pool, asks, settings.api_key or "")
         await crowd.play(crowd_arrivals(told), told.started_at, told.tally)
 
 

@@ -1,7 +1,8 @@
 """`make demo`: plays a story on real servers, shows it, and checks what must hold at its end.
 
 The environment: HEADLESS=1 prints lines instead of a live view, KEEP=1 leaves everything up,
-DEMAND=FILE plays a real trace, STORY=NAME another story.
+DEMAND=FILE plays a real trace, STORY=NAME another story, CLUSTER=1 has pools be Deployments on a
+real Kubernetes control plane.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from rich.console import Console
 from console.history import History
 from console.reader import Reader
 from scenarios.assertions import Evidence, Finding, examine
+from scenarios.ground import Ground, KubernetesGround, LocalGround
 from scenarios.picture import draw
 from scenarios.player import Player, Story
 from scenarios.scenario import ScenarioSpec, StoryClock, load_scenario
@@ -51,6 +53,7 @@ class Terms:
     trace: Path | None
     headless: bool
     keep: bool
+    on_kubernetes: bool
     folder: Path
     is_folder_ours: bool
     """Whether it was made for this run, and goes with it where nothing is left to look at."""
@@ -68,6 +71,7 @@ class Terms:
             trace=Path(trace) if trace else None,
             headless=environment.get("HEADLESS", "") not in {"", "0"},
             keep=environment.get("KEEP", "") not in {"", "0"},
+            on_kubernetes=environment.get("CLUSTER", "") not in {"", "0"},
             folder=asked.folder or Path(tempfile.mkdtemp(prefix="demo-", dir=_OUTPUT)),
             is_folder_ours=asked.folder is None,
         )
@@ -80,7 +84,7 @@ async def play(terms: Terms) -> bool:
     view = make_view(headless=terms.headless, console=Console(), clock=clock)
     began = time.monotonic()
     with contextlib.closing(view):
-        async with Stack(terms.folder) as stack:
+        async with Stack(terms.folder, _ground(terms, view)) as stack:
             player = Player(story, stack, clock, view.say)
             view.say(f"starting Temporal, Redis, the loops, a gateway and pools ({terms.folder})")
             await stack.start()
@@ -100,6 +104,11 @@ async def play(terms: Terms) -> bool:
             if terms.keep:
                 await _until_interrupted(view, stack)
     return all(finding.held for finding in findings)
+
+
+def _ground(terms: Terms, view: View) -> Ground:
+    folder = terms.folder.resolve()
+    return KubernetesGround(folder, view.say) if terms.on_kubernetes else LocalGround(folder)
 
 
 async def _show(

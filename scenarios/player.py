@@ -14,7 +14,7 @@ from scenarios.mapping import forecast_gpus, map_plans
 from scenarios.playing import CrowdOrder, play_demand
 from scenarios.scenario import ScenarioSpec, StoryClock
 from scenarios.stack import Stack
-from tidegate.edges.local_pools import LocalPools, LocalPoolSpec
+from tidegate.edges.local_pools import LocalPoolSpec
 from tidegate.errors import Broken
 from tidegate.manifests import Manifests, parse_manifests
 
@@ -44,9 +44,10 @@ class Player:
         self._gpus = forecast_gpus(story.scenario, self._played.demand.forecast_rps)
 
     async def prepare(self) -> None:
-        """Install the GPUs of the first hour and declare the local pools."""
+        """Install the GPUs of the first hour and declare the pools."""
         scenario = self._story.scenario
         installed = self._gpus(scenario.supply.installed)
+        await self._stack.ground.install(installed, self._gpu_type)
         pools = self._declared().pools
         for pool in scenario.pools:
             told = pools[pool.name]
@@ -57,7 +58,7 @@ class Player:
                 cold_start_p50_s=told.cold_start.p50.total_seconds(),
                 cold_start_p90_s=told.cold_start.p90.total_seconds(),
             )
-            await self._stack.declare_pool(pool.name, spec, installed)
+            await self._stack.ground.declare(pool.name, spec)
         self._say(f"demand: {self._played.told}")
         self._say(f"GPUs: the forecast needs {self._gpus(1.0)}, {installed} are installed")
 
@@ -105,13 +106,12 @@ class Player:
 
     async def _let_gpus_arrive(self) -> None:
         installed = self._gpus(self._story.scenario.supply.installed)
-        async with LocalPools(self._stack.addresses.pools) as pools:
-            for arrival in self._story.scenario.supply.arrivals:
-                await self._until(arrival.at)
-                gpus = self._gpus(arrival.gpus)
-                installed += gpus
-                await pools.install_gpus(installed)
-                self._say(f"{gpus} GPUs arrive, {installed} are installed")
+        for arrival in self._story.scenario.supply.arrivals:
+            await self._until(arrival.at)
+            gpus = self._gpus(arrival.gpus)
+            installed += gpus
+            await self._stack.ground.install(installed, self._gpu_type)
+            self._say(f"{gpus} GPUs arrive, {installed} are installed")
 
     async def _until(self, at: datetime) -> None:
         due_at = self._clock.started_at + self._story.scenario.clock.real_s(at)
@@ -120,6 +120,10 @@ class Player:
     def _mapped(self) -> dict[str, str]:
         started_at = datetime.fromtimestamp(self._clock.started_at or time.time(), UTC)
         return map_plans(self._story.scenario, self._gpus, started_at)
+
+    @property
+    def _gpu_type(self) -> str:
+        return self._declared().pools[self._story.scenario.pools[0].name].gpu_type
 
     def _declared(self) -> Manifests:
         plan = self._story.scenario.plan
@@ -131,7 +135,6 @@ class Player:
             scenario=self._story.name,
             trace=self._story.trace,
             gateway=self._stack.addresses.gateway,
-            pools=self._stack.addresses.pools,
             pool=asked.pool,
             feature=self._story.scenario.feature,
             surface=asked.surfaces[0],

@@ -63,7 +63,6 @@ class CrowdOrder(BaseModel):
     scenario: str
     trace: Path | None
     gateway: str
-    pools: str
     pool: str
     feature: str
     surface: str

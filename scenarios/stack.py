@@ -19,7 +19,7 @@ from embedded.processes import Supervisor
 from embedded.readiness import serves_http
 from embedded.redis import RedisServer, find_redis, start_redis
 from embedded.temporal import TemporalDevServer, start_temporal
-from tidegate.edges.local_pools import LocalPools, LocalPoolSpec
+from scenarios.ground import Ground
 from tidegate.readings import Absent
 from tidegate.settings import cache_folder, variable
 
@@ -48,22 +48,23 @@ _CALLERS: Final = "callers.json"
 class Stack:
     """Starts what a story needs under one folder, and ends all of it."""
 
-    def __init__(self, folder: Path, *, redis: Path | None = None) -> None:
+    def __init__(self, folder: Path, ground: Ground, *, redis: Path | None = None) -> None:
+        self.ground = ground
         self.folder = folder.resolve()
         self.supervisor = Supervisor(self.folder)
         self._nvml = _stand_in()
         self.api_key = secrets.token_urlsafe()
         """What those who ask the gateway in the story's name vouch for tiers with."""
-        ports = free_ports(6)
+        ports = free_ports(5)
         self._temporal = TemporalDevServer(ports[0], ports[1], self.folder / "temporal.db")
         self._redis = RedisServer(redis or find_redis(), ports[2])
-        self._ports = dict(zip(("pools", "gateway", "console"), ports[3:], strict=True))
+        self._ports = dict(zip(("gateway", "console"), ports[3:], strict=True))
         self.addresses = Addresses(
             temporal=self._temporal.address,
             temporal_ui=self._temporal.ui_url,
             redis=self._redis.url,
             record=f"sqlite:///{self.folder / 'record.db'}",
-            pools=self._url("pools"),
+            pools=ground.pools,
             gateway=self._url("gateway"),
             console=self._url("console"),
         )
@@ -85,7 +86,7 @@ class Stack:
         async with asyncio.TaskGroup() as starting:
             starting.create_task(start_temporal(self.supervisor, self._temporal))
             starting.create_task(start_redis(self.supervisor, self._redis, self.folder))
-            starting.create_task(self._start_pools())
+            starting.create_task(self.ground.start(self.supervisor, self._settings()))
         async with asyncio.TaskGroup() as starting:
             for loop in _LOOPS:
                 starting.create_task(self._python(loop, "controllers", loop))
@@ -96,18 +97,15 @@ class Stack:
             )
             starting.create_task(self._python("console", "console", ready=console))
 
-    async def declare_pool(self, name: str, spec: LocalPoolSpec, installed_gpus: int) -> None:
-        """Install GPUs and declare a local pool on them."""
-        async with LocalPools(self.addresses.pools) as pools:
-            await pools.install_gpus(installed_gpus)
-            await pools.declare(name, spec)
-
     async def start_crowd(self, order: Path) -> None:
         """Let the crowd in."""
         await self._python("crowd", "scenarios.crowd", str(order))
 
     def environment(self) -> dict[str, str]:
         """Return the settings that every process of the story gets."""
+        return {**self._settings(), **self.ground.environment()}
+
+    def _settings(self) -> dict[str, str]:
         given = {name: getattr(self.addresses, name) for name in Addresses.__slots__}
         settings = {variable(name): value for name, value in given.items()}
         settings[variable("state")] = str(self.folder)
@@ -117,18 +115,6 @@ class Stack:
             settings[variable("nvml")] = str(self._nvml)
             settings[STATE_SETTING] = str(self.folder / "gpus")
         return settings
-
-    async def _start_pools(self) -> None:
-        port = str(self._ports["pools"])
-        await self._python(
-            "pools",
-            "embedded.pools",
-            "--port",
-            port,
-            "--state-dir",
-            str(self.folder),
-            ready=f"{self.addresses.pools}/v1/state",
-        )
 
     async def _python(self, name: str, module: str, *arguments: str, ready: str = "") -> None:
         await self.supervisor.start(

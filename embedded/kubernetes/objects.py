@@ -1,9 +1,12 @@
 """What a cluster is filled with: nodes with GPUs, and the Deployment of a pool."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tidegate.edges.kubernetes.reading import GPU_TYPE_LABEL, POOL_LABEL
+
+PORT: Final = 8000
+"""Where an engine serves; each pod has an address of its own."""
 
 Manifest = Mapping[str, Any]
 
@@ -29,23 +32,24 @@ def pool_deployment(
     gpus: int = 1,
     annotations: Mapping[str, str] | None = None,
     command: Sequence[str] = ("serve",),
-    port: int = 8000,
+    replicas: int = 1,
 ) -> Manifest:
-    """Return the Deployment of a pool, which says nothing of `replicas`: Tidegate does."""
+    """Return the Deployment of a pool; from its first `replicas` on, Tidegate says how many."""
     labels = {POOL_LABEL: pool}
     container = {
         "name": "engine",
         "image": "engine",
         "command": list(command),
-        "ports": [{"name": "http", "containerPort": port}],
+        "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
-        "readinessProbe": {"httpGet": {"path": "/health", "port": port}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1},
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": pool, "labels": labels},
         "spec": {
+            "replicas": replicas,
             "selector": {"matchLabels": labels},
             # An engine that is replaced gives up its GPUs first: there may be no others.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}},

@@ -22,6 +22,7 @@ from tests.embedded.until import until
 from tests.house.checkout import ROOT
 from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
 from tidegate.demand import Arrival
+from tidegate.settings import variable
 
 IMAGES: Final = "/v1/images/generations"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -301,7 +302,6 @@ async def test_as_a_process_it_plays_what_it_is_ordered(house: House) -> None:
             scenario="launch-day",
             trace=None,
             gateway=house.gateway,
-            pools=pools,
             pool="image",
             feature="image",
             surface="chat",
@@ -312,7 +312,9 @@ async def test_as_a_process_it_plays_what_it_is_ordered(house: House) -> None:
         path = house.folder / "order.json"
         path.write_text(order.model_dump_json())
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "scenarios.crowd", str(path)), cwd=ROOT, env=os.environ
+            *(sys.executable, "-m", "scenarios.crowd", str(path)),
+            cwd=ROOT,
+            env={**os.environ, variable("pools"): pools},
         )
         assert await asyncio.wait_for(process.wait(), 20.0) == 0
     tally = json.loads(house.tally_file.read_text())

@@ -40,7 +40,6 @@ def order(trace: Path | None, tmp_path: Path) -> CrowdOrder:
         scenario="launch-day",
         trace=trace,
         gateway="http://127.0.0.1:1",
-        pools="http://127.0.0.1:1",
         pool="image",
         feature="image",
         surface="chat",

@@ -77,9 +77,14 @@ class KubernetesApi:
         """Replace an object; raises Conflict where it is another than `body` was read from."""
         return await self._ask("PUT", path, body=body)
 
-    async def delete(self, path: str) -> Json:
+    async def delete(self, path: str, options: Json | None = None) -> Json:
         """Delete an object; what it owns is deleted after it."""
-        return await self._ask("DELETE", path)
+        return await self._ask("DELETE", path, body=options)
+
+    async def merge(self, path: str, body: Json) -> Json:
+        """Change some fields of an object; lists are merged by their items' names."""
+        headers = {"Content-Type": "application/strategic-merge-patch+json"}
+        return await self._ask("PATCH", path, body=body, headers=headers)
 
     async def apply(self, path: str, body: Json, *, manager: str, force: bool = False) -> Json:
         """Apply fields on the server's side; raises Conflict where another manager owns one."""
