@@ -108,6 +108,9 @@ class KubernetesServers:
             "service-cluster-ip-range": "10.0.0.0/24",
             "disable-admission-plugins": "ServiceAccount",
             "endpoint-reconciler-type": "none",
+            # Pods of a node that is gone are made anew within seconds, for those who watch.
+            "default-not-ready-toleration-seconds": "3",
+            "default-unreachable-toleration-seconds": "3",
         }
         return [self.programs / "kube-apiserver", *(f"--{k}={v}" for k, v in options.items())]
 
