@@ -155,7 +155,21 @@ async def test_one_that_says_nothing_stops_before_another_begins(cluster: Cluste
         async with asyncio.timeout(2 * LASTS_S):
             await entering
         assert loop.time() > stopped_at
+        await _until_renewed(second, times=2)
+        assert not waiting.is_set(), "it stopped at once"
         await other.__aexit__(None, None, None)
+
+
+async def _until_renewed(candidate: _Candidate, *, times: int) -> None:
+    """Wait until a Lease was renewed so often."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{candidate.namespace}/leases/{_LEASE}"
+    seen: set[str] = set()
+
+    async def is_so() -> bool:
+        seen.add((await candidate.api.get(path))["spec"]["renewTime"])
+        return len(seen) > times
+
+    await until(is_so, 20.0)
 
 
 async def test_a_late_write_of_an_old_leader_is_refused_by_the_server(cluster: Cluster) -> None:

@@ -97,15 +97,19 @@ class Lease:
 
     async def _takes(self) -> bool:
         try:
-            found = await self._api.get(self._path)
+            found: Json | None = await self._api.get(self._path)
         except Refused as refusal:
             if refusal.code != "not-found":
                 raise
-            await self._api.post(self._collection, self._written(None))
-            return True
-        if not self._may_take(found["spec"]):
+            found = None
+        if found is not None and not self._may_take(found["spec"]):
             return False
-        await self._api.put(self._path, self._written(found))
+        written = self._written(found)
+        if found is None:
+            await self._api.post(self._collection, written)
+        else:
+            await self._api.put(self._path, written)
+        self._seen = _Held(self._identity, written["spec"]["renewTime"], time.monotonic())
         return True
 
     def _may_take(self, spec: Json) -> bool:
