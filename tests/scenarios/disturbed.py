@@ -44,6 +44,8 @@ _PLAYS_S: Final = 25.0
 """How long a story takes; what its pools do takes as long as it does."""
 _BETWEEN_KILLS_S: Final = 15.0
 """With what it takes to recover. Later, and a timer that it should have come before has run out."""
+_SLOWER: Final = {"retirement": 3.0}
+"""Stories that play slower: who takes a retirement back has its days of grace for it."""
 _STEP_S: Final = 0.5
 _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
@@ -82,7 +84,7 @@ async def play_disturbed(
     for, as a person would who acts on what happened.
     """
     async with _standing(folder) as real:
-        now, plays_s = time.time(), max(_PLAYS_S, _BETWEEN_KILLS_S * (kills.number - 1))
+        now, plays_s = time.time(), max(_PLAYS_S, _between_s(name) * (kills.number - 1))
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged)
@@ -101,6 +103,10 @@ async def play_disturbed(
         gaps = [str(gap) for gap in await real.record.gaps()]
         evidence = Evidence(await real.record.events(), gaps, staged.declared)
         return Played(evidence, shell.said, staged.scenario, await state_of(real.plane))
+
+
+def _between_s(name: str) -> float:
+    return _BETWEEN_KILLS_S * _SLOWER.get(name, 1.0)
 
 
 @asynccontextmanager

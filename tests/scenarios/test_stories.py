@@ -11,15 +11,16 @@ from scenarios.scenario import FOLDER
 from tests.scenarios.disturbed import Kills, play_disturbed
 from tests.scenarios.skipped import Played, play_skipped, transitions
 
-pytestmark = [
-    pytest.mark.scenario,
-    pytest.mark.timeout(500),
-    pytest.mark.asyncio(loop_scope="module"),
-]
 
 STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
 KILLS: Final = int(os.environ.get("KILLS", "3"))
 """How often a story is disturbed; `make chaos` does it 20 times."""
+
+pytestmark = [
+    pytest.mark.scenario,
+    pytest.mark.timeout(400 + 50 * KILLS),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 Undisturbed = Callable[[str], Awaitable[Played]]
 
