@@ -51,7 +51,9 @@ _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
 _KILLED_UNTIL: Final = 0.8
 """The share of a story in which it is killed."""
+_EVENTS_OF_A_STORY: Final = 80
 _EVENTS_UNTIL_A_KILL: Final = 16
+_FEW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ async def play_disturbed(
     for, as a person would who acts on what happened.
     """
     async with _standing(folder) as real:
-        now, plays_s = time.time(), max(_PLAYS_S, _between_s(name) * (kills.number - 1))
+        now, plays_s = time.time(), _PLAYS_S
+        if kills.number > _FEW:
+            plays_s = _BETWEEN_KILLS_S * _SLOWER.get(name, 1.0) * kills.number
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged)
@@ -103,10 +107,6 @@ async def play_disturbed(
         gaps = [str(gap) for gap in await real.record.gaps()]
         evidence = Evidence(await real.record.events(), gaps, staged.declared)
         return Played(evidence, shell.said, staged.scenario, await state_of(real.plane))
-
-
-def _between_s(name: str) -> float:
-    return _BETWEEN_KILLS_S * _SLOWER.get(name, 1.0)
 
 
 @asynccontextmanager
@@ -176,14 +176,18 @@ async def _run_loops(real: _Stage, staged: Staged, folder: Path) -> None:
 
 
 async def _kill(real: _Stage, kills: Kills, plays_s: float) -> None:
-    """Kill all through a story: what happens at once must not be all that is disturbed."""
+    """Kill after some events more: a few in quick succession, many all through the story."""
     draw = random.Random(kills.seed)
     began_at, apart_s = time.time(), _KILLED_UNTIL * plays_s / kills.number
+    seen = 0
     for number in range(kills.number):
-        await asyncio.sleep(began_at + number * apart_s - time.time())
-        seen = await _history_length(real) + draw.randint(1, _EVENTS_UNTIL_A_KILL)
+        if kills.number > _FEW:
+            await asyncio.sleep(began_at + number * apart_s - time.time())
+            seen = await _history_length(real)
+        seen += draw.randint(1, max(_EVENTS_UNTIL_A_KILL, 2 * _EVENTS_OF_A_STORY // kills.number))
         with suppress(AssertionError):  # where little happens it is killed all the same
-            await until(partial(_has_events, real, seen), apart_s)
+            await until(partial(_has_events, real, seen), max(apart_s, _PLAYS_S))
+        seen = await _history_length(real)
         victim = (real.stack.worker, "temporal")[(number + kills.seed) % 2]
         os.kill(real.stack.supervisor.pids()[victim], signal.SIGKILL)
         await until(partial(_is_answered, real), _RECOVERS_WITHIN_S)

@@ -11,7 +11,6 @@ from scenarios.scenario import FOLDER
 from tests.scenarios.disturbed import Kills, play_disturbed
 from tests.scenarios.skipped import Played, play_skipped, transitions
 
-
 STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
 KILLS: Final = int(os.environ.get("KILLS", "3"))
 """How often a story is disturbed; `make chaos` does it 20 times."""
