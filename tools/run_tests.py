@@ -14,7 +14,8 @@ GROUPS: Final = {
     "unit": "not integration and not workflows and not scenario",
     "workflows": "workflows and not scenario",
     "integration": "integration and not workflows and not scenario",
-    "scenarios": "scenario",
+    "stories": "story",
+    "scenarios": "scenario and not story",
 }
 """Each group and its pytest mark expression; every test belongs to exactly one."""
 
@@ -22,9 +23,11 @@ SIDE_BY_SIDE: Final = {
     "unit": ("-n2", "--dist=loadfile"),
     "workflows": ("-n2", "--dist=loadfile"),
     "integration": ("-n2", "--dist=loadfile"),
+    "stories": ("-n2", "--dist=load"),
     "scenarios": (),
 }
-"""Two at a time, but for live demos. Files stay whole, for the servers that they share."""
+"""Two at a time, but for live demos. Files stay whole, for the servers that they share; each story
+starts its own."""
 
 REPORTS: Final = Path(".pytest_cache/groups")
 
