@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.strategies import NOW, claim, ledgers, pools
+from tidegate.rules.granting import settle
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
@@ -22,7 +23,6 @@ from tidegate.rules.ledger import (
     in_use_gpus,
     is_backed,
     lendable_gpus,
-    settle,
     unclaimed_gpus,
     usable_gpus,
     waiting,
@@ -59,14 +59,14 @@ def test_the_examples_in_the_document_compute_what_it_says() -> None:
 
 @given(ledgers())
 def test_settling_never_grants_more_than_can_serve(before: Ledger) -> None:
-    after = settle(before)
+    after = settle(before, NOW)
     usable = usable_gpus(after)
     assert held_in_all(after) <= max(held_in_all(before), usable or 0)
 
 
 @given(ledgers())
 def test_settling_grants_first_come_first_served_and_skips_nobody(before: Ledger) -> None:
-    after = settle(before)
+    after = settle(before, NOW)
     left = waiting(after)
     assert left == waiting(before)[len(waiting(before)) - len(left) :]
     counted = usable_gpus(after) is not None
@@ -75,7 +75,7 @@ def test_settling_grants_first_come_first_served_and_skips_nobody(before: Ledger
 
 @given(ledgers())
 def test_settling_changes_nothing_but_the_state_of_what_waited(before: Ledger) -> None:
-    after = settle(before)
+    after = settle(before, NOW)
     granted = {c.id for c in waiting(before)} - {c.id for c in waiting(after)}
     state = {"state": ClaimState.GRANTED}
     assert after == before.put(*(before.claims[i].model_copy(update=state) for i in granted))
@@ -83,29 +83,29 @@ def test_settling_changes_nothing_but_the_state_of_what_waited(before: Ledger) -
 
 @given(ledgers())
 def test_settling_twice_grants_nothing_more(before: Ledger) -> None:
-    assert settle(settle(before)) == settle(before)
+    assert settle(settle(before, NOW), NOW) == settle(before, NOW)
 
 
 @given(ledgers())
 def test_a_ledger_that_nobody_has_counted_grants_nothing(before: Ledger) -> None:
     uncounted = before.model_copy(update={"installed": None})
-    assert settle(uncounted) == uncounted
+    assert settle(uncounted, NOW) == uncounted
     assert unclaimed_gpus(uncounted) == 0
     assert all(ceiling_gpus(uncounted, pool) is None for pool in pools_of(uncounted))
 
 
 def test_not_even_a_claim_on_nothing_is_granted_where_nobody_has_counted() -> None:
     uncounted = ledger_of(reservation("a", 0), installed=None)
-    assert settle(uncounted) == uncounted
+    assert settle(uncounted, NOW) == uncounted
 
 
 def test_a_small_claim_does_not_overtake_a_large_one() -> None:
     large, small = reservation("large", 17, minute=0), reservation("small", 1, minute=1)
-    assert settle(ledger_of(small, large)) == ledger_of(small, large)
+    assert settle(ledger_of(small, large), NOW) == ledger_of(small, large)
 
 
 def test_claims_made_at_the_same_instant_are_granted_in_the_order_of_their_ids() -> None:
-    settled = settle(ledger_of(reservation("b", 10), reservation("a", 10)))
+    settled = settle(ledger_of(reservation("b", 10), reservation("a", 10)), NOW)
     assert [c.id for c in waiting(settled)] == ["b"]
 
 
@@ -224,7 +224,7 @@ def test_sick_gpus_serve_nobody_and_never_count_below_none() -> None:
 def test_what_is_only_expected_cannot_be_granted() -> None:
     coming = claim("coming", ClaimKind.ARRIVING, 32)
     book = ledger_of(reservation("a", 17), coming)
-    assert settle(book) == book
+    assert settle(book, NOW) == book
 
 
 def test_lent_gpus_are_held_by_the_pool_that_borrows() -> None:
@@ -267,7 +267,7 @@ def test_gpus_that_are_lent_say_who_does_without_and_others_do_not(
 
 def test_the_order_of_claims_in_the_ledger_does_not_change_what_is_granted() -> None:
     queue = [reservation(f"stage-{i}", 5, minute=i) for i in range(5)]
-    forward, backward = settle(ledger_of(*queue)), settle(ledger_of(*reversed(queue)))
+    forward, backward = settle(ledger_of(*queue), NOW), settle(ledger_of(*reversed(queue)), NOW)
     assert forward.claims == backward.claims
     assert granted_gpus(forward, "image") == 15
 

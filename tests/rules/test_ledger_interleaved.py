@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from tests.strategies import NOW, claim, gpus, pools
+from tidegate.rules.granting import settle
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
@@ -16,7 +17,6 @@ from tidegate.rules.ledger import (
     floor_gpus,
     held_gpus,
     is_backed,
-    settle,
     unclaimed_gpus,
     usable_gpus,
     waiting,
@@ -54,7 +54,7 @@ class LedgerUnderWay(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         held = self.held()
-        self.ledger = settle(self.ledger)
+        self.ledger = settle(self.ledger, NOW)
         assert self.held() <= max(held, usable_gpus(self.ledger) or 0)
 
     @rule(stage=stages)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from tidegate.rules.granting import preemptible
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
     ClaimState,
     Ledger,
-    held_gpus,
-    pools,
+    held_in_all,
+    turn,
     usable_gpus,
     waiting,
 )
@@ -41,9 +42,10 @@ def _lacking(ledger: Ledger, claim: Claim) -> int | None:
     usable = usable_gpus(ledger)
     if usable is None:
         return None
-    held = sum(held_gpus(ledger, pool) for pool in pools(ledger))
-    ahead = sum(c.gpus for c in waiting(ledger) if (c.made_at, c.id) <= (claim.made_at, claim.id))
-    return held + ahead - usable
+    # What would give way to it is as good as there; whatever else gave way waits ahead of it.
+    kept = ledger.drop(c.id for c in preemptible(ledger, claim))
+    ahead = sum(c.gpus for c in waiting(ledger) if turn(c) <= turn(claim))
+    return held_in_all(kept) + ahead - usable
 
 
 def _arrivals_cover(
