@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.quantities import counted
     from tidegate.rules import ledger as rules
     from tidegate.rules.forecast import forecast_backing
-    from tidegate.rules.granting import next_expiry, overdue, settle, spend
+    from tidegate.rules.granting import enter, next_expiry, overdue, settle, spend
     from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger
     from workflows.budget_view import differs, show_budget
     from workflows.entity import live
@@ -87,21 +87,22 @@ class Budget:
     @workflow.update
     def reserve(self, wanted: Reservation) -> ClaimStatus:
         """Ask for GPUs, once for each claim id; the answer may be that the claim waits."""
-        if wanted.claim_id not in self.state.ledger.claims:
+        claim = Claim(
+            id=wanted.claim_id,
+            kind=ClaimKind.RESERVED,
+            gpus=wanted.gpus,
+            pool=wanted.pool,
+            state=ClaimState.WAITING,
+            made_at=workflow.now(),
+            lead_p50_s=wanted.lead_p50_s,
+            lead_p90_s=wanted.lead_p90_s,
+            priority=wanted.priority,
+            lasts_s=wanted.lasts_s,
+        )
+        book = enter(self.state.ledger, claim)
+        if book is not self.state.ledger:
             self.state.owners[wanted.claim_id] = wanted.owner
-            claim = Claim(
-                id=wanted.claim_id,
-                kind=ClaimKind.RESERVED,
-                gpus=wanted.gpus,
-                pool=wanted.pool,
-                state=ClaimState.WAITING,
-                made_at=workflow.now(),
-                lead_p50_s=wanted.lead_p50_s,
-                lead_p90_s=wanted.lead_p90_s,
-                priority=wanted.priority,
-                lasts_s=wanted.lasts_s,
-            )
-            self.state.ledger = self.state.ledger.put(claim)
+            self.state.ledger = book
             self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
             self.change(self.state.ledger)
         return self.status(wanted.claim_id)

@@ -11,7 +11,6 @@ from tidegate.rules.ledger import (
     Ledger,
     held_in_all,
     turn,
-    usable_gpus,
     waiting,
 )
 from tidegate.snapshot import DateRange
@@ -39,9 +38,10 @@ def forecast_backing(ledger: Ledger, claim: Claim, now: datetime) -> DateRange |
 
 def _lacking(ledger: Ledger, claim: Claim) -> int | None:
     """GPUs that have to come before this claim is granted."""
-    usable = usable_gpus(ledger)
-    if usable is None:
+    if ledger.installed is None:
         return None
+    # Below 0 where more are sick than installed: the first that come make up for these.
+    usable = ledger.installed - sum(c.gpus for c in ledger.of(ClaimKind.SICK))
     # What would give way to it is as good as there; whatever else gave way waits ahead of it.
     kept = ledger.drop(c.id for c in preemptible(ledger, claim))
     ahead = sum(c.gpus for c in waiting(ledger) if turn(c) <= turn(claim))

@@ -14,6 +14,11 @@ from tidegate.rules.ledger import (
 )
 
 
+def enter(ledger: Ledger, claim: Claim) -> Ledger:
+    """Return the ledger with a claim in it; one that has this id already stays as it is."""
+    return ledger if claim.id in ledger.claims else ledger.put(claim)
+
+
 def settle(ledger: Ledger, now: datetime) -> Ledger:
     """Grant waiting reservations as far as GPUs reach: by priority, then first come first served.
 
