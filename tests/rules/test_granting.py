@@ -143,7 +143,8 @@ def test_a_loan_that_nobody_gives_back_expires() -> None:
 def test_every_installed_gpu_is_in_one_place(ledger: Ledger) -> None:
     found = balance(ledger)
     if ledger.installed is None or found is None:
-        assert found is ledger.installed is None
+        assert found is None
+        assert ledger.installed is None
         return
     parts = (found.sick, found.in_use, found.reserved, found.lent, found.unclaimed)
     assert min(*parts, found.over_claimed) >= 0
