@@ -55,13 +55,14 @@ class CapacityLoop:
         seen = await self._cluster.observe()
         self._revision = seen.revision
         intent = (await self._redis.snapshot()).intent
-        nodes, gateways = await self._redis.readings()
+        nodes, gateways = await self._redis.readings(gpus=False)
         self._note_sick(nodes, {} if intent is None else intent.pools)
         needed: dict[str, int] = {}
+        serving = measures.by_pool(nodes)
         for name, pool in intent.pools.items() if intent is not None else ():
             status = seen.pools.get(name)
             if status is not None:
-                decision = self._decide(pool, status, nodes, gateways, now)
+                decision = self._decide(pool, status, serving.get(name, ()), gateways, now)
                 if decision.is_demand_known:
                     needed[name] = decision.needed_replicas * pool.gpus_per_replica
                 refused = await self._act(status, decision)
@@ -188,6 +189,6 @@ class CapacityLoop:
             types = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
             if len(types) == 1:
                 self._gpu_types[node.node] = types.pop()
-            if node.gpus is not None:
-                faults = [gpu.fault for gpu in node.gpus if gpu.fault is not None]
-                self._sick_gpus[node.node] = len(faults)
+            faulty = node.count_faulty()
+            if faulty is not None:
+                self._sick_gpus[node.node] = faulty

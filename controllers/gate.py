@@ -28,7 +28,10 @@ class GateLoop:
     async def tick(self, now: float) -> None:
         """Decide each pool's gate and publish it."""
         snapshot = await self._redis.snapshot()
-        nodes, gateways = await self._redis.readings()
+        pools = {} if snapshot.intent is None else snapshot.intent.pools
+        of_gpus = any("gpu_utilisation" in pool.required_readings for pool in pools.values())
+        nodes, gateways = await self._redis.readings(gpus=of_gpus)
+        serving = measures.by_pool(nodes)
         if snapshot.intent is not None:
             for name, pool in snapshot.intent.pools.items():
                 # Also this loop: right after a loss, the intent may be back before any gateway
@@ -39,7 +42,7 @@ class GateLoop:
                     *(echoed(GatePart, each.gates.get(name)) for each in gateways),
                 ]
                 last = newest(gate_part(name), known, gateways)
-                pressure = weigh_pool(name, pool, nodes, gateways, now)
+                pressure = weigh_pool(name, pool, serving.get(name, ()), gateways, now)
                 decision = decide_gate(pressure, last, snapshot.intent.tiers, pool, now)
                 if await self._act(name, pool, decision, last, now):
                     await self._tell(name, decision, last, now)

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tidegate.edges import redis_readings as readings
 from tidegate.edges.parts import IntentReader
 from tidegate.errors import Unavailable
 from tidegate.events import Event
@@ -33,7 +34,6 @@ from tidegate.snapshot import (
 _PARTS: Final = "tidegate:parts"
 _KILLS: Final = kill_part("")
 _WAITLISTS: Final = waitlist_part("")
-_READINGS: Final = "tidegate:readings"
 _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
@@ -129,6 +129,7 @@ class Redis:
     def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
         self.url = url
         self._intents = IntentReader()
+        self._levels: dict[str, Mapping[str, int]] = {}
         self.commands = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
@@ -222,31 +223,37 @@ class Redis:
 
     async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
         """Replace what this node or gateway read before."""
-        match reading:
-            case NodeReading():
-                field = f"node/{reading.node}"
-            case DemandReading():
-                field = f"gateway/{reading.gateway}"
-        await self.call(self.commands.hset(_READINGS, field, reading.model_dump_json()))
+        field, levels = readings.field_of(reading), reading.levels
+        text, cards = readings.split(reading)
+        pipeline = self.commands.pipeline(transaction=True)
+        pipeline.hset(readings.READINGS, field, text)
+        if cards is not None:
+            pipeline.hset(readings.GPUS, field, cards)
+        elif isinstance(reading, NodeReading):
+            pipeline.hdel(readings.GPUS, field)
+        if self._levels.get(field) != levels:
+            pipeline.publish(readings.CHANGED, field)
+        await self.call(pipeline.execute())
+        self._levels[field] = levels
 
-    async def readings(self) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
-        """Return the last reading of every node and every gateway, however old."""
-        held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_READINGS)))
-        nodes: list[NodeReading] = []
-        gateways: list[DemandReading] = []
-        for field, body in sorted(held.items()):
-            try:
-                if field.startswith("node/"):
-                    nodes.append(NodeReading.model_validate_json(body))
-                else:
-                    gateways.append(DemandReading.model_validate_json(body))
-            except ValidationError:
-                continue  # written by another release; its reader sees it as absent
-        return tuple(nodes), tuple(gateways)
+    async def readings(
+        self, *, gpus: bool = True
+    ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
+        """Return the last reading of every node and every gateway, however old.
+
+        Without `gpus`, no node says more of its cards than how many are faulty.
+        """
+        asked = "gpus" if gpus else ""
+        names = (readings.READINGS, readings.GPUS)
+        found = await self.call(self.commands.eval(readings.READ, 2, *names, asked))
+        return readings.read_all(*cast("list[str]", found))
 
     async def forget_reading(self, field: str) -> None:
         """Drop what a node or gateway that is gone for good last read."""
-        await self.call(self.commands.hdel(_READINGS, field))
+        pipeline = self.commands.pipeline(transaction=True)
+        await self.call(
+            pipeline.hdel(readings.READINGS, field).hdel(readings.GPUS, field).execute()
+        )
 
     async def append(self, events: Sequence[Event]) -> None:
         """Append events to the stream, in order."""
