@@ -39,6 +39,9 @@ _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
 _DEADLINE_S: Final = 2.0
 
+Part = IntentPart | GatePart | WaitlistPart
+"""What one writer publishes in one piece."""
+
 _LOST: Final = (RedisError, OSError, TimeoutError)
 
 # A part is replaced by a newer version only, so that a late writer cannot undo its successor.
@@ -154,19 +157,19 @@ class Redis:
         """Raise Unavailable, with one clear line, when nobody answers."""
         await self.call(self.commands.ping())
 
-    async def publish(self, part: IntentPart | GatePart | WaitlistPart) -> bool:
+    async def publish(self, part: Part) -> bool:
         """Write a snapshot part; False when a version at least as new is there already."""
-        match part:
-            case IntentPart():
-                name = INTENT
-            case GatePart():
-                name = gate_part(part.pool)
-            case WaitlistPart():
-                name = waitlist_part(part.feature)
-        written = await self.call(
-            self.commands.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
-        )
-        return written == 1
+        (is_newest,) = await self.publish_all([part])
+        return is_newest
+
+    async def publish_all(self, parts: Sequence[Part]) -> tuple[bool, ...]:
+        """Write parts in one round trip; says of each whether it is the newest now."""
+        pipeline = self.commands.pipeline(transaction=False)
+        for part in parts:
+            version, text = str(part.version), part.model_dump_json()
+            pipeline.eval(_PUBLISH, 1, _PARTS, _name_of(part), version, text)
+        written = cast("list[int]", await self.call(pipeline.execute()))
+        return tuple(each == 1 for each in written)
 
     async def snapshot(self) -> Snapshot:
         """Read every part but orders to close a feature; what cannot be read is left out."""
@@ -251,9 +254,9 @@ class Redis:
     async def forget_reading(self, field: str) -> None:
         """Drop what a node or gateway that is gone for good last read."""
         pipeline = self.commands.pipeline(transaction=True)
-        await self.call(
-            pipeline.hdel(readings.READINGS, field).hdel(readings.GPUS, field).execute()
-        )
+        pipeline.hdel(readings.READINGS, field)
+        pipeline.hdel(readings.GPUS, field)
+        await self.call(pipeline.execute())
 
     async def append(self, events: Sequence[Event]) -> None:
         """Append events to the stream, in order."""
@@ -330,6 +333,16 @@ class Redis:
         if task is not None and task.cancelling() > cancelled:
             raise asyncio.CancelledError
         return answer
+
+
+def _name_of(part: Part) -> str:
+    match part:
+        case IntentPart():
+            return INTENT
+        case GatePart():
+            return gate_part(part.pool)
+        case WaitlistPart():
+            return waitlist_part(part.feature)
 
 
 def as_json(part: GatePart | WaitlistPart) -> str:
