@@ -81,6 +81,7 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         Outbox(state / "gate.outbox", "/controllers/gate", redis) as outbox,
         Outbox(state / "waitlist.outbox", "/controllers/waitlist", redis) as waitlists,
         Record(settings.record) as record,
+        redis.reading_changes() as changes,
         asyncio.TaskGroup() as loops,
     ):
         stopping = stops_on_signals()
@@ -89,7 +90,9 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         waitlist = WaitlistLoop(redis, record, waitlists, keys)
         loops.create_task(run_beside("waitlist", waitlist, period_s=1.0, stopping=stopping))
         gate = GateLoop(redis, outbox)
-        loops.create_task(run("gate", gate, period_s=1.0, stopping=stopping))
+        # A spike is answered at once; with no wake it would wait for up to a period.
+        wakes = run("gate", gate, period_s=1.0, wake=changes.wait, stopping=stopping)
+        loops.create_task(wakes)
 
 
 async def _publisher(settings: Settings, redis: Redis) -> None:

@@ -181,6 +181,22 @@ def test_one_pool_that_needs_all_there_is_does_not_starve_another() -> None:
     assert (ceiling_gpus(book, "chat"), ceiling_gpus(book, "image")) == (4, 12)
 
 
+def test_pools_of_the_same_priority_share_alike_what_is_too_little_for_both() -> None:
+    one = claim("use/image", ClaimKind.IN_USE, 12)
+    other = claim("use/chat", ClaimKind.IN_USE, 13, pool="chat")
+    assert entitlements(Ledger(installed=16).put(one, other)) == {"image": 8, "chat": 8}
+
+
+def test_the_first_gpus_that_come_make_up_for_those_that_are_sick() -> None:
+    sick = claim("sick", ClaimKind.SICK, 6)
+    hour = NOW + timedelta(hours=1)
+    coming = claim("c", ClaimKind.ARRIVING, 8, expected_at=hour, expected_by=hour)
+    for size, is_expected in ((6, True), (7, False)):
+        book = settle(Ledger(installed=4).put(sick, coming, stage("a", size)), NOW)
+        expected = forecast_backing(book, book.claims["a"], NOW)
+        assert (expected is not None) is is_expected
+
+
 def test_where_there_are_too_few_a_pool_of_higher_priority_has_what_it_holds_first() -> None:
     paying = stage("paying", 10, 1, pool="pro", state=ClaimState.SPENT)
     others = stage("free", 10, 0, pool="free", state=ClaimState.SPENT)

@@ -38,6 +38,8 @@ _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
 _DEADLINE_S: Final = 2.0
+_TOGETHER_S: Final = 0.02
+"""Readings that move a level so shortly after one another are looked at together."""
 
 Part = IntentPart | GatePart | WaitlistPart
 """What one writer publishes in one piece."""
@@ -124,6 +126,33 @@ class PartChanges:
             lost = f"redis: the subscription was lost ({error}). It is taken up again."
             raise Unavailable(lost, code="redis-unavailable") from error
         return None if message is None else str(message["data"])
+
+
+class ReadingChanges:
+    """A subscription to the readings that others should not wait a period for."""
+
+    def __init__(self, subscription: PubSub) -> None:
+        self._subscription = subscription
+
+    async def wait(self, at_most_s: float) -> bool:
+        """Return once a level has moved, and what moved with it; False when none did in that time.
+
+        Raises Unavailable when the connection is lost.
+        """
+        clock = asyncio.get_running_loop().time
+        until_s, first = clock() + at_most_s, None
+        try:
+            # The answer to the subscription itself is read as nothing, and at once.
+            while first is None and (left_s := until_s - clock()) > 0.0:
+                first = await self._subscription.get_message(timeout=left_s)
+            if first is not None:
+                await asyncio.sleep(_TOGETHER_S)
+                while await self._subscription.get_message(timeout=0.0) is not None:
+                    pass
+        except _LOST as error:
+            lost = f"redis: the subscription was lost ({error}). It is taken up again."
+            raise Unavailable(lost, code="redis-unavailable") from error
+        return first is not None
 
 
 class Redis:
@@ -314,6 +343,16 @@ class Redis:
         try:
             await self.call(subscription.subscribe(_PARTS))
             yield PartChanges(subscription)
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+
+    @asynccontextmanager
+    async def reading_changes(self) -> AsyncIterator[ReadingChanges]:
+        """Subscribe to the readings that move a level."""
+        subscription = self.commands.pubsub(ignore_subscribe_messages=True)
+        try:
+            await self.call(subscription.subscribe(readings.CHANGED))
+            yield ReadingChanges(subscription)
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
 
