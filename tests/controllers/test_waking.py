@@ -13,6 +13,7 @@ from tests.controllers.published import NOW, engine, gateway, node
 from tests.embedded.until import until
 from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.redis import Redis
+from tidegate.edges.redis_readings import CHANGED
 from tidegate.readings import DemandReading, GpuReading, NodeReading
 
 PERIOD_S = 60.0
@@ -61,11 +62,16 @@ async def test_a_wait_that_doubles_wakes_the_loop_at_once(house: House) -> None:
 
 async def test_readings_that_stay_at_their_level_wake_nobody(house: House) -> None:
     await house.redis.publish_reading(node(NOW, engine(queue_wait_s=5.0)))
-    async with house.running() as ticks:
-        for n in range(5):
-            await house.redis.publish_reading(node(NOW + n, engine(queue_wait_s=5.0 + 0.5 * n)))
-        await house.redis.publish_reading(node(NOW + 9.0, engine(queue_wait_s=9.0)))
-        await until(lambda: ticks.count == 2)
+    told = house.server.raw.pubsub(ignore_subscribe_messages=True)
+    await told.subscribe(CHANGED)
+    for n in range(5):
+        await house.redis.publish_reading(node(NOW + n, engine(queue_wait_s=5.0 + 0.5 * n)))
+    await house.redis.publish_reading(node(NOW, engine(queue_wait_s=9.0), name="other"))
+    heard = None
+    while heard is None:
+        heard = await told.get_message(timeout=5.0)
+    assert heard["data"] == "node/other"
+    await told.aclose()  # type: ignore[no-untyped-call]
 
 
 async def test_levels_that_move_together_wake_the_loop_once(house: House) -> None:
