@@ -24,6 +24,7 @@ import structlog
 from benchmarks.many_pools import Fleet
 from benchmarks.spikes import PERIOD_S, reactions_s
 from benchmarks.ticks import rss_mb, tick_ms
+from controllers.loop import collect_rarely
 from embedded.ports import free_ports
 from embedded.processes import Supervisor
 from embedded.redis import RedisServer, find_redis, start_redis
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=5)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    collect_rarely()
     found = asyncio.run(measure(arguments.spikes, arguments.ticks, POOLS))
     if not arguments.json:
         for key, value in found.items():

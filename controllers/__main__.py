@@ -53,11 +53,12 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 
 async def _capacity(settings: Settings, redis: Redis) -> None:
     from controllers.capacity import CapacityLoop  # noqa: PLC0415
-    from controllers.loop import run  # noqa: PLC0415
+    from controllers.loop import collect_rarely, run  # noqa: PLC0415
     from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
 
+    collect_rarely()
     path = settings.state / "capacity.outbox"
     async with AsyncExitStack() as stack:
         plane = await connect(settings.temporal, settings.namespace)
@@ -69,12 +70,13 @@ async def _capacity(settings: Settings, redis: Redis) -> None:
 
 async def _gate(settings: Settings, redis: Redis) -> None:
     from controllers.gate import GateLoop  # noqa: PLC0415
-    from controllers.loop import run, run_beside, stops_on_signals  # noqa: PLC0415
+    from controllers.loop import collect_rarely, run, run_beside, stops_on_signals  # noqa: PLC0415
     from controllers.waitlist import WaitlistLoop  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.record import Record  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
+    collect_rarely()
     state = settings.state
     keys = load_keyring(settings.keys_file)
     async with (

@@ -41,7 +41,7 @@ class CapacityLoop:
         self._sick_gpus: dict[str, int] = {}
         """By node, as told last: one that says nothing of its GPUs has not mended them."""
         self._gpu_types: dict[str, str] = {}
-        """By node, as the pools of its engines say; one without any counts for every type."""
+        """By node with sick ones, as the pools of its engines say; without, of every type."""
         self._refused: dict[str, str | None] = {}
         self._told: dict[str, Mapping[str, object]] = {}
         self._revision = 0
@@ -186,9 +186,11 @@ class CapacityLoop:
     def _note_sick(self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent]) -> None:
         """Count the GPUs that answer with a fault, and note what type they are of."""
         for node in nodes:
-            types = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
-            if len(types) == 1:
-                self._gpu_types[node.node] = types.pop()
             faulty = node.count_faulty()
-            if faulty is not None:
+            if faulty == 0:
+                self._sick_gpus.pop(node.node, None)
+            elif faulty is not None:
                 self._sick_gpus[node.node] = faulty
+                types = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
+                if len(types) == 1:
+                    self._gpu_types[node.node] = types.pop()

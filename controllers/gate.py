@@ -121,7 +121,6 @@ def weigh_pool(
     load = measures.load(nodes, gateways, name, pool.capacity_rps, now=now, limit_s=limit_s)
     wait = measures.queue_wait(nodes, name, now=now, limit_s=limit_s)
     kv_cache = measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s)
-    duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
     read: list[tuple[Reading, float]] = [
         (wait, pool.queue_wait_target_s),
         (load, 1.0),
@@ -130,5 +129,6 @@ def weigh_pool(
     if "gpu_utilisation" in pool.required_readings:
         # A duty cycle says that a kernel ran, not that the card was full: it may be asked for,
         # and presses only where it is.
+        duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
         read.append((duty, 1.0))
     return weigh(read, pool.required_readings)

@@ -58,10 +58,11 @@ def read_all(
     nodes: str, gateways: str, cards: str
 ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
     """Read what the script found, in the order of names; what cannot be read is left out."""
-    read = _read(_NODES, nodes)
-    of_node = cards.split("\n")
-    by_field = dict(zip(of_node[::2], of_node[1::2], strict=False))
-    whole = [_with_cards(node, by_field.get(field_of(node))) for node in read]
+    whole = _read(_NODES, nodes)
+    if cards:
+        of_node = cards.split("\n")
+        by_field = dict(zip(of_node[::2], of_node[1::2], strict=False))
+        whole = [_with_cards(node, by_field.get(field_of(node))) for node in whole]
     heard = _read(_GATEWAYS, gateways)
     return (
         tuple(sorted(whole, key=lambda node: node.node)),
