@@ -16,7 +16,7 @@ from tidegate.messages.budget import Observation
 from tidegate.readings import DemandReading, NodeReading
 from tidegate.rules import measures
 from tidegate.rules.sizing import Need, PoolSeen, SizingDecision, decide_replicas
-from tidegate.snapshot import IntentPart, PoolIntent
+from tidegate.snapshot import INTENT, IntentPart, PoolIntent
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class CapacityLoop:
         """Size every pool and tell the budgets what is there."""
         seen = await self._cluster.observe()
         self._revision = seen.revision
-        intent = (await self._redis.snapshot()).intent
+        intent = (await self._redis.published(only=INTENT)).snapshot.intent
         nodes, gateways = await self._redis.readings(gpus=False)
         self._note_sick(nodes, {} if intent is None else intent.pools)
         needed: dict[str, int] = {}

@@ -27,7 +27,9 @@ class GateLoop:
 
     async def tick(self, now: float) -> None:
         """Decide each pool's gate and publish it."""
-        snapshot = await self._redis.snapshot()
+        # Only what is newer than its own: where it leads, that is nothing.
+        own = {gate_part(name): part.version for name, part in self._published.items()}
+        snapshot = (await self._redis.published(own)).snapshot
         pools = {} if snapshot.intent is None else snapshot.intent.pools
         of_gpus = any("gpu_utilisation" in pool.required_readings for pool in pools.values())
         nodes, gateways = await self._redis.readings(gpus=of_gpus)

@@ -48,12 +48,19 @@ _LOST: Final = (RedisError, OSError, TimeoutError)
 
 # A part is replaced by a newer version only, so that a late writer cannot undo its successor.
 _PUBLISH: Final = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-local version = held and tonumber(string.match(held, '^%d+') or '')
-if version and version >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
-redis.call('PUBLISH', KEYS[1], ARGV[1])
-return 1
+local written = {}
+for i = 1, #ARGV, 3 do
+  local held = redis.call('HGET', KEYS[1], ARGV[i])
+  local version = held and tonumber(string.match(held, '^%d+') or '')
+  if version and version >= tonumber(ARGV[i + 1]) then
+    written[#written + 1] = 0
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2])
+    redis.call('PUBLISH', KEYS[1], ARGV[i])
+    written[#written + 1] = 1
+  end
+end
+return written
 """
 
 
@@ -193,12 +200,11 @@ class Redis:
 
     async def publish_all(self, parts: Sequence[Part]) -> tuple[bool, ...]:
         """Write parts in one round trip; says of each whether it is the newest now."""
-        pipeline = self.commands.pipeline(transaction=False)
+        texts: list[str] = []
         for part in parts:
-            version, text = str(part.version), part.model_dump_json()
-            pipeline.eval(_PUBLISH, 1, _PARTS, _name_of(part), version, text)
-        written = cast("list[int]", await self.call(pipeline.execute()))
-        return tuple(each == 1 for each in written)
+            texts += (_name_of(part), str(part.version), part.model_dump_json())
+        written = await self.call(self.commands.eval(_PUBLISH, 1, _PARTS, *texts))
+        return tuple(each == 1 for each in cast("list[int]", written))
 
     async def snapshot(self) -> Snapshot:
         """Read every part but orders to close a feature; what cannot be read is left out."""
