@@ -39,7 +39,7 @@ class Measure:
 
     async def _look(self, check: CheckSpec, asked: Measurement) -> Look:
         if check.query is None:
-            nodes, _ = await self._redis.readings()
+            nodes, _ = await self._redis.readings(gpus=False)
             read = queue_wait(nodes, asked.pool, now=self._clock(), limit_s=asked.limit_s)
             return judge_queue_wait(check, read)
         by_tier = TIER in check.query or TIER in (check.baseline or "")

@@ -54,10 +54,11 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 async def _capacity(settings: Settings, redis: Redis) -> None:
     from controllers.capacity import CapacityLoop  # noqa: PLC0415
     from controllers.cluster import cluster_of, leading  # noqa: PLC0415
-    from controllers.loop import run  # noqa: PLC0415
+    from controllers.loop import collect_rarely, run  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.temporal import connect  # noqa: PLC0415
 
+    collect_rarely()
     path = settings.state / "capacity.outbox"
     async with AsyncExitStack() as stack:
         stopping = await stack.enter_async_context(leading(settings, "capacity"))
@@ -71,12 +72,13 @@ async def _capacity(settings: Settings, redis: Redis) -> None:
 async def _gate(settings: Settings, redis: Redis) -> None:
     from controllers.cluster import leading  # noqa: PLC0415
     from controllers.gate import GateLoop  # noqa: PLC0415
-    from controllers.loop import run, run_beside  # noqa: PLC0415
+    from controllers.loop import collect_rarely, run, run_beside  # noqa: PLC0415
     from controllers.waitlist import WaitlistLoop  # noqa: PLC0415
     from tidegate.edges.outbox import Outbox  # noqa: PLC0415
     from tidegate.edges.record import Record  # noqa: PLC0415
     from tidegate.signing import load_keyring  # noqa: PLC0415
 
+    collect_rarely()
     state = settings.state
     keys = load_keyring(settings.keys_file)
     async with (
@@ -84,6 +86,7 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         Outbox(state / "gate.outbox", "/controllers/gate", redis) as outbox,
         Outbox(state / "waitlist.outbox", "/controllers/waitlist", redis) as waitlists,
         Record(settings.record) as record,
+        redis.reading_changes() as changes,
         asyncio.TaskGroup() as loops,
     ):
         # Beside the gate and not in it: a record that is slow or broken must not delay a gate that
@@ -91,7 +94,9 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         waitlist = WaitlistLoop(redis, record, waitlists, keys)
         loops.create_task(run_beside("waitlist", waitlist, period_s=1.0, stopping=stopping))
         gate = GateLoop(redis, outbox)
-        loops.create_task(run("gate", gate, period_s=1.0, stopping=stopping))
+        # A spike is answered at once; with no wake it would wait for up to a period.
+        wakes = run("gate", gate, period_s=1.0, wake=changes.wait, stopping=stopping)
+        loops.create_task(wakes)
 
 
 async def _publisher(settings: Settings, redis: Redis) -> None:

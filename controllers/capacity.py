@@ -16,12 +16,15 @@ from tidegate.messages.budget import Observation
 from tidegate.readings import DemandReading, NodeReading
 from tidegate.rules import measures
 from tidegate.rules.sizing import Need, PoolSeen, SizingDecision, decide_replicas
-from tidegate.snapshot import IntentPart, PoolIntent
+from tidegate.snapshot import INTENT, IntentPart, PoolIntent
 
 log = structlog.get_logger()
 
 _INFORM_WITHIN_S: Final = 2.0
 """Sizing goes on at about this pace while Temporal does not answer."""
+
+_INFORM_EVERY_S: Final = 1.0
+"""However fast pods come up, a budget hears no more often: each signal stays in its history."""
 
 
 class CapacityLoop:
@@ -34,8 +37,11 @@ class CapacityLoop:
         self._outbox = outbox
         self._recent: dict[str, tuple[Need, ...]] = {}
         self._observed: dict[str, Observation] = {}
+        self._informed_at: dict[str, float] = {}
         self._sick_gpus: dict[str, int] = {}
         """By node, as told last: one that says nothing of its GPUs has not mended them."""
+        self._gpu_types: dict[str, str] = {}
+        """By node with sick ones, as the pools of its engines say; without, of every type."""
         self._refused: dict[str, str | None] = {}
         self._told: dict[str, Mapping[str, object]] = {}
         self._revision = 0
@@ -48,14 +54,15 @@ class CapacityLoop:
         """Size every pool and tell the budgets what is there."""
         seen = await self._cluster.observe()
         self._revision = seen.revision
-        intent = (await self._redis.snapshot()).intent
-        nodes, gateways = await self._redis.readings()
-        self._note_sick(nodes)
+        intent = (await self._redis.published(only=INTENT)).snapshot.intent
+        nodes, gateways = await self._redis.readings(gpus=False)
+        self._note_sick(nodes, {} if intent is None else intent.pools)
         needed: dict[str, int] = {}
+        serving = measures.by_pool(nodes)
         for name, pool in intent.pools.items() if intent is not None else ():
             status = seen.pools.get(name)
             if status is not None:
-                decision = self._decide(pool, status, nodes, gateways, now)
+                decision = self._decide(pool, status, serving.get(name, ()), gateways, now)
                 if decision.is_demand_known:
                     needed[name] = decision.needed_replicas * pool.gpus_per_replica
                 refused = await self._act(status, decision)
@@ -63,7 +70,7 @@ class CapacityLoop:
         # Before the budgets: what was told must not wait for a Temporal that is away.
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
         if intent is not None:
-            await self._inform_budgets(intent, seen, needed)
+            await self._inform_budgets(intent, seen, needed, now)
 
     def _decide(
         self,
@@ -140,21 +147,33 @@ class CapacityLoop:
         intent: IntentPart,
         seen: ClusterState,
         needed: Mapping[str, int],
+        now: float,
     ) -> None:
-        """Signal each budget what changed since it was last told; an idle tick is silent."""
+        """Signal each budget what changed since it was last told; an idle tick is silent.
+
+        What changes within a second of that is told together, by a later tick.
+        """
         for gpu_type, installed in seen.gpus.items():
             pools = {n: p for n, p in intent.pools.items() if p.gpu_type == gpu_type}
             observation = Observation(
                 installed_gpus=installed,
-                sick_gpus=sum(self._sick_gpus.values()),
+                sick_gpus=sum(
+                    sick
+                    for node, sick in self._sick_gpus.items()
+                    if self._gpu_types.get(node, gpu_type) == gpu_type
+                ),
                 ready_gpus={n: seen.pools[n].ready_gpus for n in pools if n in seen.pools},
                 needed_gpus={n: needed[n] for n in pools if n in needed},
             )
             # A budget that was declared, or lost, after it was told has counted nothing.
             is_counted = all(pool.ceiling_gpus is not None for pool in pools.values())
-            if not is_counted or self._observed.get(gpu_type) != observation:
+            is_news = not is_counted or self._observed.get(gpu_type) != observation
+            # A clock that was set back is no reason to say nothing.
+            since_s = abs(now - self._informed_at.get(gpu_type, 0.0))
+            if is_news and since_s >= _INFORM_EVERY_S:
                 await self._inform(gpu_type, observation)
                 self._observed[gpu_type] = observation
+                self._informed_at[gpu_type] = now
 
     async def _inform(self, gpu_type: str, observation: Observation) -> None:
         try:
@@ -164,9 +183,14 @@ class CapacityLoop:
             message = f"temporal: no answer in {_INFORM_WITHIN_S:g} s. Check that it is running."
             raise Unavailable(message, code="temporal-unavailable") from error
 
-    def _note_sick(self, nodes: Sequence[NodeReading]) -> None:
-        """Count the GPUs that answer with a fault."""
+    def _note_sick(self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent]) -> None:
+        """Count the GPUs that answer with a fault, and note what type they are of."""
         for node in nodes:
-            if node.gpus is not None:
-                faults = [gpu.fault for gpu in node.gpus if gpu.fault is not None]
-                self._sick_gpus[node.node] = len(faults)
+            faulty = node.count_faulty()
+            if faulty == 0:
+                self._sick_gpus.pop(node.node, None)
+            elif faulty is not None:
+                self._sick_gpus[node.node] = faulty
+                types = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
+                if len(types) == 1:
+                    self._gpu_types[node.node] = types.pop()

@@ -1,6 +1,6 @@
 """The gate loop: about once a second, how far each pool's gate is open for each tier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,46 +27,45 @@ class GateLoop:
 
     async def tick(self, now: float) -> None:
         """Decide each pool's gate and publish it."""
-        snapshot = await self._redis.snapshot()
-        nodes, gateways = await self._redis.readings()
-        if snapshot.intent is not None:
-            for name, pool in snapshot.intent.pools.items():
-                # Also this loop: right after a loss, the intent may be back before any gateway
-                # has echoed.
-                known = [
-                    snapshot.gates.get(name),
-                    self._published.get(name),
-                    *(echoed(GatePart, each.gates.get(name)) for each in gateways),
-                ]
-                last = newest(gate_part(name), known, gateways)
-                pressure = weigh_pool(name, pool, nodes, gateways, now)
-                decision = decide_gate(pressure, last, snapshot.intent.tiers, pool, now)
-                if await self._act(name, pool, decision, last, now):
-                    await self._tell(name, decision, last, now)
+        # Only what is newer than its own: where it leads, that is nothing.
+        own = {gate_part(name): part.version for name, part in self._published.items()}
+        snapshot = (await self._redis.published(own)).snapshot
+        pools = {} if snapshot.intent is None else snapshot.intent.pools
+        of_gpus = any("gpu_utilisation" in pool.required_readings for pool in pools.values())
+        nodes, gateways = await self._redis.readings(gpus=of_gpus)
+        serving = measures.by_pool(nodes)
+        decided: dict[str, tuple[GateDecision, GatePart | None]] = {}
+        for name, pool in pools.items():
+            # Also this loop: right after a loss, the intent may be back before any gateway
+            # has echoed.
+            known = [
+                snapshot.gates.get(name),
+                self._published.get(name),
+                *(echoed(GatePart, each.gates.get(name)) for each in gateways),
+            ]
+            last = newest(gate_part(name), known, gateways)
+            pressure = weigh_pool(name, pool, serving.get(name, ()), gateways, now)
+            tiers = {} if snapshot.intent is None else snapshot.intent.tiers
+            decided[name] = decide_gate(pressure, last, tiers, pool, now), last
+        for name in await self._act(pools, decided, now):
+            await self._tell(name, *decided[name], now)
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
 
     async def _act(
-        self, name: str, pool: PoolIntent, decision: GateDecision, last: GatePart | None, now: float
-    ) -> bool:
-        """Publish; returns whether it holds, which it does not where another loop was newer."""
-        part = GatePart(
-            pool=name,
-            version=next_version(now, last.version if last else 0),
-            issued_at=now,
-            expires_at=now + LIVES_S,
-            state=decision.state,
-            stale=decision.stale,
-            openness=decision.openness,
-            ceilings=decision.ceilings,
-            moved_at=decision.moved_at,
-            reason=decision.reason,
-            retry_after_s=decision.retry_after_s,
-            safe_share=pool.safe_share,
-        )
-        if not await self._redis.publish(part):
-            return False
-        self._published[name] = part
-        return True
+        self,
+        pools: Mapping[str, PoolIntent],
+        decided: Mapping[str, tuple[GateDecision, GatePart | None]],
+        now: float,
+    ) -> list[str]:
+        """Publish; returns which hold, which those do not where another loop was newer."""
+        parts = {
+            name: _part(name, pools[name], decision, last, now)
+            for name, (decision, last) in decided.items()
+        }
+        is_newest = await self._redis.publish_all(list(parts.values()))
+        held = [name for name, is_held in zip(parts, is_newest, strict=True) if is_held]
+        self._published.update((name, parts[name]) for name in held)
+        return held
 
     async def _tell(
         self, name: str, decision: GateDecision, last: GatePart | None, now: float
@@ -93,6 +92,25 @@ class GateLoop:
         )
 
 
+def _part(
+    name: str, pool: PoolIntent, decision: GateDecision, last: GatePart | None, now: float
+) -> GatePart:
+    return GatePart(
+        pool=name,
+        version=next_version(now, last.version if last else 0),
+        issued_at=now,
+        expires_at=now + LIVES_S,
+        state=decision.state,
+        stale=decision.stale,
+        openness=decision.openness,
+        ceilings=decision.ceilings,
+        moved_at=decision.moved_at,
+        reason=decision.reason,
+        retry_after_s=decision.retry_after_s,
+        safe_share=pool.safe_share,
+    )
+
+
 def weigh_pool(
     name: str,
     pool: PoolIntent,
@@ -105,7 +123,6 @@ def weigh_pool(
     load = measures.load(nodes, gateways, name, pool.capacity_rps, now=now, limit_s=limit_s)
     wait = measures.queue_wait(nodes, name, now=now, limit_s=limit_s)
     kv_cache = measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s)
-    duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
     read: list[tuple[Reading, float]] = [
         (wait, pool.queue_wait_target_s),
         (load, 1.0),
@@ -114,5 +131,6 @@ def weigh_pool(
     if "gpu_utilisation" in pool.required_readings:
         # A duty cycle says that a kernel ran, not that the card was full: it may be asked for,
         # and presses only where it is.
+        duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
         read.append((duty, 1.0))
     return weigh(read, pool.required_readings)

@@ -124,7 +124,7 @@ class Publisher:
         return found
 
     async def _publish(self, intent: IntentPart, now: float, *, issued_at: float) -> None:
-        _, gateways = await self._redis.readings()
+        _, gateways = await self._redis.readings(gpus=False)
         held = (await self._redis.snapshot()).intent
         seen = max(
             [gateway.seen.get(INTENT, 0) for gateway in gateways]

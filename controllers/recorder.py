@@ -133,7 +133,7 @@ class Recorder:
         if not _is_due(self._read_at, _READ_AFTER, now):
             return
         self._read_at = now
-        _, gateways = await self._redis.readings()
+        _, gateways = await self._redis.readings(gpus=False)
         await self._record.add_demand(self._demand.hear(gateways, now))
 
     def _note(self, heard: Heard, added: Added) -> None:

@@ -62,7 +62,7 @@ class WaitlistLoop:
     async def tick(self, now: float) -> None:
         """Move each feature's waitlist on, and publish it."""
         snapshot = await self._snapshot(now)
-        _, gateways = await self._redis.readings()
+        _, gateways = await self._redis.readings(gpus=False)
         came = self._came.since_last(gateways)
         intent = snapshot.intent
         if intent is not None:

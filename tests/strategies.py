@@ -19,6 +19,7 @@ gpus = st.integers(0, 32)
 pools = st.sampled_from(POOLS)
 instants = st.integers(-1000, 1000).map(lambda minutes: NOW + timedelta(minutes=minutes))
 shares = st.floats(0.0, 1.0)
+priorities = st.integers(0, 2)
 leads_s = st.integers(0, 600)
 
 
@@ -179,6 +180,7 @@ def claims(draw: st.DrawFn, number: int = 0) -> Claim:
         lender=draw(others) if kind is ClaimKind.LENT else None,
         state=draw(st.sampled_from(list(states))),
         made_at=draw(instants),
+        priority=draw(priorities) if kind is ClaimKind.RESERVED else 0,
         lead_p50_s=lead_p50_s,
         lead_p90_s=lead_p90_s,
     )

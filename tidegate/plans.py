@@ -36,6 +36,10 @@ class StageSpec(Spec):
     )
     approval: Name | None = Field(default=None, description="The role that must approve.")
     reserve: int = Field(default=0, ge=0, description="GPUs to be ready before it opens.")
+    reserve_for: PositiveDuration | None = Field(
+        default=None,
+        description="It asks anew if it has not opened so long after it was granted them.",
+    )
     bake: Duration = Field(description="How long to watch before the next stage.")
     checks: tuple[CheckSpec, ...] = Field(default=(), description="What must hold while it bakes.")
     looks: int = Field(
@@ -148,6 +152,9 @@ class RolloutSpec(Spec):
 
     feature: Name
     owner: str = Field(min_length=1)
+    priority: int = Field(
+        default=0, ge=0, le=100, description="Stages of a higher one get GPUs before others."
+    )
     freezes: tuple[FreezeSpec, ...] = Field(
         default=(), description="When no stage opens, however ready it is."
     )

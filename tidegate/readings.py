@@ -114,6 +114,25 @@ class NodeReading(_Published):
     gpus: tuple[GpuReading, ...] | None = None
     gpus_absent_because: str | None = None
     engines: tuple[EngineReading, ...] = ()
+    faulty_gpus: int | None = None
+    """How many of its cards answer with a fault; None where it cannot say."""
+
+    def count_faulty(self) -> int | None:
+        """Say how many cards answer with a fault, by the cards themselves where they are there."""
+        if self.gpus is None:
+            return self.faulty_gpus
+        return sum(gpu.fault is not None for gpu in self.gpus)
+
+    @property
+    def levels(self) -> Mapping[str, int]:
+        """By pool: the longest queue wait, on a scale of doublings.
+
+        Where one moves, whoever acts on readings should look at once.
+        """
+        worst: dict[str, float] = {}
+        for engine in self.engines:
+            worst[engine.pool] = max(worst.get(engine.pool, 0.0), engine.queue_wait_s or 0.0)
+        return {pool: _doublings(wait_s) for pool, wait_s in worst.items()}
 
 
 class TierDemand(_Published):
@@ -158,3 +177,16 @@ class DemandReading(_Published):
     """By feature, then tier."""
     waitlists: Mapping[str, str] = Field(default_factory=dict)
     """Each feature's waitlist part as held, as JSON, for a writer that starts anew."""
+
+    @property
+    def levels(self) -> Mapping[str, int]:
+        """By pool: the requests admitted a second, on a scale of doublings."""
+        return {
+            pool: _doublings(sum(tier.admitted_rps for tier in tiers.values()))
+            for pool, tiers in self.demand.items()
+        }
+
+
+def _doublings(value: float) -> int:
+    """Say how often a quarter was doubled to come to a value; 0 for less, and for no number."""
+    return max(0, math.frexp(4.0 * value)[1]) if math.isfinite(value) else 0

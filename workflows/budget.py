@@ -1,8 +1,10 @@
 """The budget entity: the only holder of claims on the GPUs of one type."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -21,8 +23,9 @@ with workflow.unsafe.imports_passed_through():
     from tidegate.quantities import counted
     from tidegate.rules import ledger as rules
     from tidegate.rules.forecast import forecast_backing
+    from tidegate.rules.granting import enter, next_expiry, overdue, settle, spend
     from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger
-    from tidegate.snapshot import DateRange
+    from workflows.budget_view import differs, show_budget
     from workflows.entity import live
     from workflows.outbox import Outbox
     from workflows.refusal import refuse
@@ -44,6 +47,7 @@ class Budget:
     async def run(self, _: BudgetState) -> None:
         """Live for ever."""
         self.replan_arrivals()
+        self.expiring = asyncio.create_task(self.let_claims_expire())
         await live(self.outbox, work=self.keep_owners_informed)
         workflow.continue_as_new(self.state)
 
@@ -83,19 +87,22 @@ class Budget:
     @workflow.update
     def reserve(self, wanted: Reservation) -> ClaimStatus:
         """Ask for GPUs, once for each claim id; the answer may be that the claim waits."""
-        if wanted.claim_id not in self.state.ledger.claims:
+        claim = Claim(
+            id=wanted.claim_id,
+            kind=ClaimKind.RESERVED,
+            gpus=wanted.gpus,
+            pool=wanted.pool,
+            state=ClaimState.WAITING,
+            made_at=workflow.now(),
+            lead_p50_s=wanted.lead_p50_s,
+            lead_p90_s=wanted.lead_p90_s,
+            priority=wanted.priority,
+            lasts_s=wanted.lasts_s,
+        )
+        book = enter(self.state.ledger, claim)
+        if book is not self.state.ledger:
             self.state.owners[wanted.claim_id] = wanted.owner
-            claim = Claim(
-                id=wanted.claim_id,
-                kind=ClaimKind.RESERVED,
-                gpus=wanted.gpus,
-                pool=wanted.pool,
-                state=ClaimState.WAITING,
-                made_at=workflow.now(),
-                lead_p50_s=wanted.lead_p50_s,
-                lead_p90_s=wanted.lead_p90_s,
-            )
-            self.state.ledger = self.state.ledger.put(claim)
+            self.state.ledger = book
             self.tell_claim("claim.made", wanted.claim_id, "a stage reserves them")
             self.change(self.state.ledger)
         return self.status(wanted.claim_id)
@@ -109,9 +116,8 @@ class Budget:
         """Turn a backed reservation into use, at the instant its stage opens; only once."""
         claim = self.state.ledger.claims[claim_id]
         if claim.state is not ClaimState.SPENT:
-            spent = claim.model_copy(update={"state": ClaimState.SPENT})
             self.tell_claim("claim.spent", claim_id, "ready replicas cover it")
-            self.change(self.state.ledger.put(spent))
+            self.change(self.state.ledger.put(spend(claim)))
         return self.status(claim_id)
 
     @spend.validator
@@ -141,6 +147,7 @@ class Budget:
                 pool=loan.borrower,
                 lender=loan.lender,
                 made_at=workflow.now(),
+                expires_at=loan.until,
             )
             self.change(self.state.ledger.put(claim))
             self.tell_claim("claim.lent", loan.loan_id, f"{loan.lender} does without them")
@@ -213,7 +220,12 @@ class Budget:
     async def keep_owners_informed(self) -> None:
         """Signal each owner whose claim stands otherwise than it was last told."""
         while True:
-            await workflow.wait_condition(lambda: self.untold() != {} or self.untold_supply() != "")
+            await workflow.wait_condition(
+                lambda: bool(self.state.expired or self.untold() or self.untold_supply())
+            )
+            if self.state.expired:
+                await self.tell_expired(next(iter(self.state.expired)))
+                continue
             if name := self.untold_supply():
                 await self.tell_supply(name)
                 continue
@@ -225,6 +237,48 @@ class Budget:
                 await owner.signal("claim_changed", status)
             except ApplicationError:
                 self.state.owners.pop(claim_id, None)  # the owner is gone, its claim stays
+
+    async def let_claims_expire(self) -> None:
+        """Drop each claim when its time is up."""
+        while True:
+            await workflow.wait_condition(lambda: next_expiry(self.state.ledger) is not None)
+            at = next_expiry(self.state.ledger) or workflow.now()
+            if at > workflow.now():
+                with suppress(TimeoutError):
+                    await workflow.wait_condition(
+                        partial(self.expires_otherwise, at),
+                        timeout=at - workflow.now(),
+                        timeout_summary="a claim expires",
+                    )
+            self.expire(overdue(self.state.ledger, workflow.now()))
+
+    def expires_otherwise(self, at: datetime) -> bool:
+        """Say whether the next claim to expire does so at another instant."""
+        return next_expiry(self.state.ledger) != at
+
+    def expire(self, late: Sequence[Claim]) -> None:
+        """Take claims that had their time; whoever still wants one asks for it anew."""
+        for claim in late:
+            reason = "no stage opened on it in time"
+            if claim.kind is ClaimKind.LENT:
+                reason = f"nobody gave it back to {claim.lender} in time"
+            self.tell_claim("claim.expired", claim.id, reason)
+            status = {"state": ClaimState.EXPIRED, "backed": False, "forecast": None}
+            if claim.id in self.state.owners:
+                self.state.expired[claim.id] = self.status(claim.id).model_copy(update=status)
+        if late:
+            self.change(self.state.ledger.drop(claim.id for claim in late))
+
+    async def tell_expired(self, claim_id: str) -> None:
+        """Signal an owner that its claim is gone."""
+        status = self.state.expired.pop(claim_id)
+        self.told.pop(claim_id, None)
+        owner = self.state.owners.get(claim_id)
+        if claim_id not in self.state.ledger.claims:  # or it was asked for anew
+            self.state.owners.pop(claim_id, None)
+        if owner is not None:
+            with suppress(ApplicationError):  # the owner is gone as well
+                await workflow.get_external_workflow_handle(owner).signal("claim_changed", status)
 
     def untold_supply(self) -> str:
         """Return a supply whose owner has not heard how many came; empty where all have."""
@@ -244,7 +298,8 @@ class Budget:
         return {
             claim_id: status
             for claim_id in self.state.owners
-            if _differs(status := self.status(claim_id), self.told.get(claim_id), workflow.now())
+            if claim_id in self.state.ledger.claims
+            and differs(status := self.status(claim_id), self.told.get(claim_id), workflow.now())
         }
 
     def change(self, book: Ledger) -> None:
@@ -252,8 +307,10 @@ class Budget:
         before = {c.id for c in rules.waiting(self.state.ledger)} | {
             c.id for c in rules.waiting(book)
         }
-        self.state.ledger = rules.settle(book)
+        self.state.ledger = settle(book, workflow.now())
         still = {c.id for c in rules.waiting(self.state.ledger)}
+        for claim_id in sorted(still - before):
+            self.tell_claim("claim.preempted", claim_id, "a claim of higher priority has them")
         for claim_id in sorted(before - still):
             if claim_id in self.state.ledger.claims:
                 self.tell_claim("claim.granted", claim_id, "that many GPUs are unclaimed")
@@ -328,58 +385,4 @@ class Budget:
 
     def describe(self) -> None:
         """Show the ledger in the Temporal UI."""
-        book = self.state.ledger
-        waiting = rules.waiting(book)
-        self.outbox.visible.show(
-            kind="budget",
-            state="short" if waiting else "enough",
-            waiting_for="GPUs" if waiting else "nothing",
-        )
-        rows = [
-            f"| {c.id} | {c.kind} | {c.state} | {c.pool or ''} | {c.gpus} |"
-            for c in book.claims.values()
-        ]
-        installed = book.installed
-        there = "nobody has counted yet" if installed is None else counted(installed, "GPU")
-        workflow.set_current_details(
-            "\n".join(
-                [
-                    f"{there}, {rules.unclaimed_gpus(book)} unclaimed",
-                    "",
-                    "| claim | kind | state | pool | GPUs |",
-                    "|---|---|---|---|---|",
-                    *rows,
-                ]
-            )
-        )
-
-
-def _differs(status: ClaimStatus, told: ClaimStatus | None, now: datetime) -> bool:
-    """Say whether an owner would act or explain differently, knowing this."""
-    if told is None:
-        return True
-    return (status.state, status.backed, status.installed_gpus) != (
-        told.state,
-        told.backed,
-        told.installed_gpus,
-    ) or (
-        _moved(status.forecast, told.forecast, now)
-        if status.state is ClaimState.WAITING
-        else _is_over(told, now) and not _is_over(status, now)
-    )
-
-
-def _is_over(told: ClaimStatus, now: datetime) -> bool:
-    """Say whether an owner still holds a range that has passed without replicas being ready."""
-    return not told.backed and told.forecast is not None and told.forecast.p90 <= now
-
-
-def _moved(forecast: DateRange | None, told: DateRange | None, now: datetime) -> bool:
-    """Say whether a forecast is news: it came, it went, or it moved by a quarter of what is left.
-
-    The forecast of an arrival that is overdue slides with the clock, and that alone is no news.
-    """
-    if forecast is None or told is None:
-        return forecast is not told
-    slack = max((told.p90 - now) / 4, timedelta(seconds=1))
-    return abs(forecast.p50 - told.p50) > slack or abs(forecast.p90 - told.p90) > slack
+        show_budget(self.outbox.visible, self.state.ledger)

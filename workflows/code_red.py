@@ -28,6 +28,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.refusal import refuse
 
 _NONE: Final = timedelta()
+_SPARE: Final = timedelta(hours=1)
+"""Loans outlast a code red by this: it gives back in order, unless it was ended by force."""
 
 
 @workflow.defn(name="CodeRed")
@@ -91,7 +93,8 @@ class CodeRed:
                 self.state.taken.remove(taken)
             return
         loan = taken.loan
-        asked = BudgetAct(gpu_type=loan.gpu_type, loan=loan)
+        until = (self.state.placed_at or workflow.now()) + self.order.spec.lasts + _SPARE
+        asked = BudgetAct(gpu_type=loan.gpu_type, loan=loan.model_copy(update={"until": until}))
         gpus = await act("lend", asked, summary=f"have {loan.lender} lend to {loan.borrower}")
         self.state.taken[self.state.taken.index(taken)] = taken.model_copy(update={"gpus": gpus})
         if gpus:

@@ -156,6 +156,8 @@ class Rollout(WatchedRollout):
             gpus=stage.reserve,
             lead_p50_s=self.order.lead_p50_s,
             lead_p90_s=self.order.lead_p90_s,
+            priority=self.order.spec.priority,
+            lasts_s=stage.reserve_for.total_seconds() if stage.reserve_for else None,
         )
         found = await act(
             "reserve",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -244,6 +244,32 @@ async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: H
     assert await sick(NOW + 1, None, NOW + 1) == 2, "NVML is absent: nothing was mended"
     assert await sick(NOW + 30, (FAULT, FINE), NOW + 1) == 2, "its agent is silent"
     assert await sick(NOW + 31, (FINE, FINE), NOW + 31) == 1
+
+
+async def test_a_sick_gpu_counts_against_the_budget_of_its_own_type(house: House) -> None:
+    class Both(Budgets):
+        async def observe(self, gpu_type: str, seen: Observation) -> None:
+            sick[gpu_type] = seen.sick_gpus
+
+    sick: dict[str, int] = {}
+    both = {"h100": 8, "a100": 4}
+    house.cluster.state = replace(house.cluster.state, gpus=both)
+    house.loop = CapacityLoop(house.redis, house.cluster, Both(), house.outbox)
+    await house.redis.publish_reading(node(NOW, engine(), gpus=(FAULT, FINE)))
+    await house.loop.tick(NOW)
+    assert sick == {"h100": 1, "a100": 0}
+
+
+async def test_replicas_that_become_ready_one_after_the_other_are_signalled_together(
+    house: House,
+) -> None:
+    await house.tick(NOW, 40.0)
+    heard = len(house.budgets.heard)
+    for n in range(8):
+        house.cluster.hold(n + 1)
+        await house.tick(NOW + 0.1 * n, 40.0)
+    await house.tick(NOW + 1.0, 40.0)
+    assert [seen.ready_gpus["image"] for seen in house.budgets.heard[heard:]] == [8]
 
 
 @pytest.mark.parametrize("phase", [PodPhase.LOADING, PodPhase.PENDING])

@@ -1,6 +1,6 @@
 """The gate loop on a real Redis: where it begins, what it remembers, what it tells."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.controllers.published import (
 )
 from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.outbox import Outbox
-from tidegate.edges.redis import Redis, as_json
+from tidegate.edges.redis import Part, Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.readings import GpuReading
 from tidegate.rules.gate import TIGHTEN_STEP
@@ -147,10 +147,9 @@ async def test_a_move_that_another_loop_overtook_is_not_told(house: House) -> No
     newer = (await house.gate()).model_copy(update={"version": int(NOW * 1000) + 9000})
 
     class Slow(Redis):
-        async def publish(self, part: object) -> bool:
+        async def publish_all(self, parts: Sequence[Part]) -> tuple[bool, ...]:
             assert await house.redis.publish(newer)
-            assert isinstance(part, GatePart)
-            return await super().publish(part)
+            return await super().publish_all(parts)
 
     async with Slow(house.redis.url) as slow:
         await house.read(NOW + 3.0, wait_s=9.0)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.strategies import NOW, arrivals, claim, gpus, ledgers
 from tidegate.rules.forecast import forecast_backing
-from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger, settle, waiting
+from tidegate.rules.granting import settle
+from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger, waiting
 from tidegate.snapshot import DateRange
 
 HOUR = timedelta(hours=1)
@@ -135,5 +136,5 @@ def test_whoever_still_waits_in_a_settled_ledger_waits_for_an_arrival(
     ledger: Ledger, installed: int
 ) -> None:
     bare = ledger.drop([c.id for c in ledger.of(ClaimKind.ARRIVING)])
-    settled = settle(bare.model_copy(update={"installed": installed}))
+    settled = settle(bare.model_copy(update={"installed": installed}), NOW)
     assert all(forecast_backing(settled, c, NOW) is None for c in waiting(settled))

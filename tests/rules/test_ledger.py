@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.strategies import NOW, claim, ledgers, pools
+from tidegate.rules.granting import settle
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
     ClaimState,
     Ledger,
     ceiling_gpus,
+    entitlements,
     floor_gpus,
     granted_gpus,
     held_gpus,
+    held_in_all,
     in_use_gpus,
     is_backed,
     lendable_gpus,
-    settle,
     unclaimed_gpus,
     usable_gpus,
     waiting,
@@ -47,10 +49,6 @@ def in_use(gpus: int, pool: str = "image") -> Claim:
     return claim(f"use/{pool}", ClaimKind.IN_USE, gpus, pool=pool)
 
 
-def held_in_all(ledger: Ledger) -> int:
-    return sum(held_gpus(ledger, pool) for pool in pools_of(ledger))
-
-
 def test_the_examples_in_the_document_compute_what_it_says() -> None:
     outcome = doctest.testfile(str(DOCS / "ledger.md"), module_relative=False)
     assert outcome.failed == 0
@@ -59,53 +57,56 @@ def test_the_examples_in_the_document_compute_what_it_says() -> None:
 
 @given(ledgers())
 def test_settling_never_grants_more_than_can_serve(before: Ledger) -> None:
-    after = settle(before)
+    after = settle(before, NOW)
     usable = usable_gpus(after)
     assert held_in_all(after) <= max(held_in_all(before), usable or 0)
 
 
 @given(ledgers())
-def test_settling_grants_first_come_first_served_and_skips_nobody(before: Ledger) -> None:
-    after = settle(before)
+def test_settling_serves_the_line_in_its_order_and_skips_nobody(before: Ledger) -> None:
+    after = settle(before, NOW)
     left = waiting(after)
-    assert left == waiting(before)[len(waiting(before)) - len(left) :]
-    counted = usable_gpus(after) is not None
-    assert not left or not counted or left[0].gpus > unclaimed_gpus(after)
+    served = [c for c in waiting(before) if after.claims[c.id].state is ClaimState.GRANTED]
+    assert served == list(waiting(before)[: len(served)])
+    assert not left or usable_gpus(after) is None or left[0].gpus > unclaimed_gpus(after)
 
 
 @given(ledgers())
-def test_settling_changes_nothing_but_the_state_of_what_waited(before: Ledger) -> None:
-    after = settle(before)
-    granted = {c.id for c in waiting(before)} - {c.id for c in waiting(after)}
-    state = {"state": ClaimState.GRANTED}
-    assert after == before.put(*(before.claims[i].model_copy(update=state) for i in granted))
+def test_settling_changes_nothing_but_the_state_of_what_waited_or_gave_way(before: Ledger) -> None:
+    after = settle(before, NOW)
+    assert {c.id: c.model_copy(update={"state": None}) for c in after.claims.values()} == {
+        c.id: c.model_copy(update={"state": None}) for c in before.claims.values()
+    }
+    assert (after.installed, after.ready) == (before.installed, before.ready)
+    moved = [c for c in before.claims.values() if after.claims[c.id] != c]
+    assert all(c.state in {ClaimState.WAITING, ClaimState.GRANTED} for c in moved)
 
 
 @given(ledgers())
 def test_settling_twice_grants_nothing_more(before: Ledger) -> None:
-    assert settle(settle(before)) == settle(before)
+    assert settle(settle(before, NOW), NOW) == settle(before, NOW)
 
 
 @given(ledgers())
 def test_a_ledger_that_nobody_has_counted_grants_nothing(before: Ledger) -> None:
     uncounted = before.model_copy(update={"installed": None})
-    assert settle(uncounted) == uncounted
+    assert settle(uncounted, NOW) == uncounted
     assert unclaimed_gpus(uncounted) == 0
     assert all(ceiling_gpus(uncounted, pool) is None for pool in pools_of(uncounted))
 
 
 def test_not_even_a_claim_on_nothing_is_granted_where_nobody_has_counted() -> None:
     uncounted = ledger_of(reservation("a", 0), installed=None)
-    assert settle(uncounted) == uncounted
+    assert settle(uncounted, NOW) == uncounted
 
 
 def test_a_small_claim_does_not_overtake_a_large_one() -> None:
     large, small = reservation("large", 17, minute=0), reservation("small", 1, minute=1)
-    assert settle(ledger_of(small, large)) == ledger_of(small, large)
+    assert settle(ledger_of(small, large), NOW) == ledger_of(small, large)
 
 
 def test_claims_made_at_the_same_instant_are_granted_in_the_order_of_their_ids() -> None:
-    settled = settle(ledger_of(reservation("b", 10), reservation("a", 10)))
+    settled = settle(ledger_of(reservation("b", 10), reservation("a", 10)), NOW)
     assert [c.id for c in waiting(settled)] == ["b"]
 
 
@@ -138,13 +139,15 @@ def test_every_usable_gpu_is_either_held_or_unclaimed(ledger: Ledger) -> None:
 
 
 @given(ledger=ledgers(), pool=pools)
-def test_no_pool_may_book_what_another_holds(ledger: Ledger, pool: str) -> None:
+def test_no_pool_may_book_what_another_is_entitled_to(ledger: Ledger, pool: str) -> None:
     usable, ceiling = usable_gpus(ledger), ceiling_gpus(ledger, pool)
     if usable is None or ceiling is None:
         assert usable is ceiling is None
         return
-    others = held_in_all(ledger) - held_gpus(ledger, pool)
-    assert ceiling == 0 or ceiling + others == usable
+    others = sum(gpus for name, gpus in entitlements(ledger).items() if name != pool)
+    assert ceiling + others == usable
+    if held_in_all(ledger) <= usable:
+        assert others == held_in_all(ledger) - held_gpus(ledger, pool)
 
 
 @given(ledger=ledgers(), pool=pools)
@@ -224,7 +227,7 @@ def test_sick_gpus_serve_nobody_and_never_count_below_none() -> None:
 def test_what_is_only_expected_cannot_be_granted() -> None:
     coming = claim("coming", ClaimKind.ARRIVING, 32)
     book = ledger_of(reservation("a", 17), coming)
-    assert settle(book) == book
+    assert settle(book, NOW) == book
 
 
 def test_lent_gpus_are_held_by_the_pool_that_borrows() -> None:
@@ -267,7 +270,7 @@ def test_gpus_that_are_lent_say_who_does_without_and_others_do_not(
 
 def test_the_order_of_claims_in_the_ledger_does_not_change_what_is_granted() -> None:
     queue = [reservation(f"stage-{i}", 5, minute=i) for i in range(5)]
-    forward, backward = settle(ledger_of(*queue)), settle(ledger_of(*reversed(queue)))
+    forward, backward = settle(ledger_of(*queue), NOW), settle(ledger_of(*reversed(queue)), NOW)
     assert forward.claims == backward.claims
     assert granted_gpus(forward, "image") == 15
 

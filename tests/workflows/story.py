@@ -73,6 +73,7 @@ class Stage:
     starts_in: str | None = None
     approval: str | None = None
     reserve: int = 0
+    reserve_for: str | None = None
     bake: str = "10m"
     check: CheckSpec | None = None
     checks: tuple[CheckSpec, ...] = ()
@@ -91,6 +92,7 @@ class Stage:
             starts_at=starts_at,
             approval=self.approval,
             reserve=self.reserve,
+            reserve_for=parse_duration(self.reserve_for) if self.reserve_for else None,
             bake=parse_duration(self.bake),
             checks=(self.check, *self.checks) if self.check else self.checks,
             looks=self.looks,

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tidegate.edges import redis_readings as readings
 from tidegate.edges.parts import IntentReader
 from tidegate.errors import Unavailable
 from tidegate.events import Event
@@ -33,22 +34,33 @@ from tidegate.snapshot import (
 _PARTS: Final = "tidegate:parts"
 _KILLS: Final = kill_part("")
 _WAITLISTS: Final = waitlist_part("")
-_READINGS: Final = "tidegate:readings"
 _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
 _DEADLINE_S: Final = 2.0
+_TOGETHER_S: Final = 0.02
+"""Readings that move a level so shortly after one another are looked at together."""
+
+Part = IntentPart | GatePart | WaitlistPart
+"""What one writer publishes in one piece."""
 
 _LOST: Final = (RedisError, OSError, TimeoutError)
 
 # A part is replaced by a newer version only, so that a late writer cannot undo its successor.
 _PUBLISH: Final = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-local version = held and tonumber(string.match(held, '^%d+') or '')
-if version and version >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
-redis.call('PUBLISH', KEYS[1], ARGV[1])
-return 1
+local written = {}
+for i = 1, #ARGV, 3 do
+  local held = redis.call('HGET', KEYS[1], ARGV[i])
+  local version = held and tonumber(string.match(held, '^%d+') or '')
+  if version and version >= tonumber(ARGV[i + 1]) then
+    written[#written + 1] = 0
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2])
+    redis.call('PUBLISH', KEYS[1], ARGV[i])
+    written[#written + 1] = 1
+  end
+end
+return written
 """
 
 
@@ -123,12 +135,40 @@ class PartChanges:
         return None if message is None else str(message["data"])
 
 
+class ReadingChanges:
+    """A subscription to the readings that others should not wait a period for."""
+
+    def __init__(self, subscription: PubSub) -> None:
+        self._subscription = subscription
+
+    async def wait(self, at_most_s: float) -> bool:
+        """Return once a level has moved, and what moved with it; False when none did in that time.
+
+        Raises Unavailable when the connection is lost.
+        """
+        clock = asyncio.get_running_loop().time
+        until_s, first = clock() + at_most_s, None
+        try:
+            # The answer to the subscription itself is read as nothing, and at once.
+            while first is None and (left_s := until_s - clock()) > 0.0:
+                first = await self._subscription.get_message(timeout=left_s)
+            if first is not None:
+                await asyncio.sleep(_TOGETHER_S)
+                while await self._subscription.get_message(timeout=0.0) is not None:
+                    pass
+        except _LOST as error:
+            lost = f"redis: the subscription was lost ({error}). It is taken up again."
+            raise Unavailable(lost, code="redis-unavailable") from error
+        return first is not None
+
+
 class Redis:
     """One connection pool; every call has a deadline and raises Unavailable."""
 
     def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
         self.url = url
         self._intents = IntentReader()
+        self._levels: dict[str, Mapping[str, int]] = {}
         self.commands = redis_asyncio.Redis.from_url(
             url,
             decode_responses=True,
@@ -153,19 +193,18 @@ class Redis:
         """Raise Unavailable, with one clear line, when nobody answers."""
         await self.call(self.commands.ping())
 
-    async def publish(self, part: IntentPart | GatePart | WaitlistPart) -> bool:
+    async def publish(self, part: Part) -> bool:
         """Write a snapshot part; False when a version at least as new is there already."""
-        match part:
-            case IntentPart():
-                name = INTENT
-            case GatePart():
-                name = gate_part(part.pool)
-            case WaitlistPart():
-                name = waitlist_part(part.feature)
-        written = await self.call(
-            self.commands.eval(_PUBLISH, 1, _PARTS, name, str(part.version), part.model_dump_json())
-        )
-        return written == 1
+        (is_newest,) = await self.publish_all([part])
+        return is_newest
+
+    async def publish_all(self, parts: Sequence[Part]) -> tuple[bool, ...]:
+        """Write parts in one round trip; says of each whether it is the newest now."""
+        texts: list[str] = []
+        for part in parts:
+            texts += (_name_of(part), str(part.version), part.model_dump_json())
+        written = await self.call(self.commands.eval(_PUBLISH, 1, _PARTS, *texts))
+        return tuple(each == 1 for each in cast("list[int]", written))
 
     async def snapshot(self) -> Snapshot:
         """Read every part but orders to close a feature; what cannot be read is left out."""
@@ -222,31 +261,37 @@ class Redis:
 
     async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
         """Replace what this node or gateway read before."""
-        match reading:
-            case NodeReading():
-                field = f"node/{reading.node}"
-            case DemandReading():
-                field = f"gateway/{reading.gateway}"
-        await self.call(self.commands.hset(_READINGS, field, reading.model_dump_json()))
+        field, levels = readings.field_of(reading), reading.levels
+        text, cards = readings.split(reading)
+        pipeline = self.commands.pipeline(transaction=True)
+        pipeline.hset(readings.READINGS, field, text)
+        if cards is not None:
+            pipeline.hset(readings.GPUS, field, cards)
+        elif isinstance(reading, NodeReading):
+            pipeline.hdel(readings.GPUS, field)
+        if self._levels.get(field) != levels:
+            pipeline.publish(readings.CHANGED, field)
+        await self.call(pipeline.execute())
+        self._levels[field] = levels
 
-    async def readings(self) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
-        """Return the last reading of every node and every gateway, however old."""
-        held = cast("Mapping[str, str]", await self.call(self.commands.hgetall(_READINGS)))
-        nodes: list[NodeReading] = []
-        gateways: list[DemandReading] = []
-        for field, body in sorted(held.items()):
-            try:
-                if field.startswith("node/"):
-                    nodes.append(NodeReading.model_validate_json(body))
-                else:
-                    gateways.append(DemandReading.model_validate_json(body))
-            except ValidationError:
-                continue  # written by another release; its reader sees it as absent
-        return tuple(nodes), tuple(gateways)
+    async def readings(
+        self, *, gpus: bool = True
+    ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
+        """Return the last reading of every node and every gateway, however old.
+
+        Without `gpus`, no node says more of its cards than how many are faulty.
+        """
+        asked = "gpus" if gpus else ""
+        names = (readings.READINGS, readings.GPUS)
+        found = await self.call(self.commands.eval(readings.READ, 2, *names, asked))
+        return readings.read_all(*cast("list[str]", found))
 
     async def forget_reading(self, field: str) -> None:
         """Drop what a node or gateway that is gone for good last read."""
-        await self.call(self.commands.hdel(_READINGS, field))
+        pipeline = self.commands.pipeline(transaction=True)
+        pipeline.hdel(readings.READINGS, field)
+        pipeline.hdel(readings.GPUS, field)
+        await self.call(pipeline.execute())
 
     async def append(self, events: Sequence[Event]) -> None:
         """Append events to the stream, in order."""
@@ -307,6 +352,16 @@ class Redis:
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
 
+    @asynccontextmanager
+    async def reading_changes(self) -> AsyncIterator[ReadingChanges]:
+        """Subscribe to the readings that move a level."""
+        subscription = self.commands.pubsub(ignore_subscribe_messages=True)
+        try:
+            await self.call(subscription.subscribe(readings.CHANGED))
+            yield ReadingChanges(subscription)
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+
     async def call(self, pending: object) -> object:
         """Await a command of `commands`; raises Unavailable past the deadline."""
         task = asyncio.current_task()
@@ -323,6 +378,16 @@ class Redis:
         if task is not None and task.cancelling() > cancelled:
             raise asyncio.CancelledError
         return answer
+
+
+def _name_of(part: Part) -> str:
+    match part:
+        case IntentPart():
+            return INTENT
+        case GatePart():
+            return gate_part(part.pool)
+        case WaitlistPart():
+            return waitlist_part(part.feature)
 
 
 def as_json(part: GatePart | WaitlistPart) -> str:

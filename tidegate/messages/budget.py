@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from tidegate.catalogue import BudgetSpec
 from tidegate.messages.common import Message, OutboxState, State
@@ -26,6 +26,10 @@ class Reservation(Message):
     gpus: int = Field(ge=1)
     lead_p50_s: float
     lead_p90_s: float
+    priority: int = 0
+    """A higher one is served before a lower one."""
+    lasts_s: float | None = None
+    """How long it stays granted without being spent; None for as long as it takes."""
 
 
 class Loan(Message):
@@ -38,6 +42,8 @@ class Loan(Message):
     borrower: str
     keep: int = 0
     """GPUs that the lender does not lend."""
+    until: AwareDatetime | None = None
+    """When it goes back by itself, should nobody give it back; None for never."""
 
 
 class GiveBackOrder(Message):
@@ -87,6 +93,8 @@ class BudgetState(State):
     """GPUs that pools gave up, by the id of the order."""
     owners: dict[str, str] = Field(default_factory=dict)
     """Workflow to signal, by claim id."""
+    expired: dict[str, ClaimStatus] = Field(default_factory=dict)
+    """Claims whose time was up, until their owners have heard."""
     arrived_gpus: int = 0
     """GPUs that came since the first count, less those that went; taken off the arrivals."""
     outbox: OutboxState = Field(default_factory=OutboxState)

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from tidegate.rules.granting import preemptible
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
     ClaimState,
     Ledger,
-    held_gpus,
-    pools,
-    usable_gpus,
+    held_in_all,
+    turn,
     waiting,
 )
 from tidegate.snapshot import DateRange
@@ -38,12 +38,14 @@ def forecast_backing(ledger: Ledger, claim: Claim, now: datetime) -> DateRange |
 
 def _lacking(ledger: Ledger, claim: Claim) -> int | None:
     """GPUs that have to come before this claim is granted."""
-    usable = usable_gpus(ledger)
-    if usable is None:
+    if ledger.installed is None:
         return None
-    held = sum(held_gpus(ledger, pool) for pool in pools(ledger))
-    ahead = sum(c.gpus for c in waiting(ledger) if (c.made_at, c.id) <= (claim.made_at, claim.id))
-    return held + ahead - usable
+    # Below 0 where more are sick than installed: the first that come make up for these.
+    usable = ledger.installed - sum(c.gpus for c in ledger.of(ClaimKind.SICK))
+    # What would give way to it is as good as there; whatever else gave way waits ahead of it.
+    kept = ledger.drop(c.id for c in preemptible(ledger, claim))
+    ahead = sum(c.gpus for c in waiting(ledger) if turn(c) <= turn(claim))
+    return held_in_all(kept) + ahead - usable
 
 
 def _arrivals_cover(

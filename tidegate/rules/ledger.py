@@ -1,6 +1,8 @@
 """One ledger of GPUs: who holds them, who waits for them, and what each pool may book."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Self, assert_never
 
@@ -24,6 +26,8 @@ class ClaimState(StrEnum):
     GRANTED = "granted"
     SPENT = "spent"
     """A stage's reservation once the stage is exposed: its users are there now."""
+    EXPIRED = "expired"
+    """Told to its owner, never held: it was granted, and not spent in time."""
 
 
 class _Value(BaseModel):
@@ -42,6 +46,12 @@ class Claim(_Value):
     """For LENT, the pool that does without."""
     state: ClaimState = ClaimState.GRANTED
     made_at: AwareDatetime
+    priority: int = 0
+    """A higher one is served before a lower one, and takes what is granted and not yet spent."""
+    lasts_s: float | None = None
+    """For RESERVED: how long it may stay granted and unspent; None for as long as it takes."""
+    expires_at: AwareDatetime | None = None
+    """When it goes by itself; None while it waits, once it is spent, and where nothing says so."""
     lead_p50_s: float = 0.0
     lead_p90_s: float = 0.0
     """From granted until replicas serve."""
@@ -95,6 +105,78 @@ class Ledger(_Value):
         return self.model_copy(update={"claims": kept})
 
 
+@dataclass(slots=True)
+class Standing:
+    """What one pool has in the ledger, in GPUs."""
+
+    measured: int | None = None
+    """What its users need by measured demand; None where nobody has measured it."""
+    spent: int = 0
+    granted: int = 0
+    lent: int = 0
+    borrowed: int = 0
+    priority: int = 0
+    """The highest of what it was granted and has spent."""
+
+    @property
+    def in_use(self) -> int:
+        """What its users need, by measured demand or as reserved for them."""
+        return max(self.measured or 0, self.spent)
+
+    @property
+    def floor(self) -> int:
+        """What to keep ready: in use and set aside, less what it lent."""
+        return max(0, self.in_use + self.granted - self.lent)
+
+    @property
+    def held(self) -> int:
+        """All that nobody else may have."""
+        return self.floor + self.borrowed
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Where every installed GPU is; `over_claimed` is what is held and is not there.
+
+    sick + in_use + reserved + lent + unclaimed - over_claimed = installed
+    """
+
+    installed: int
+    sick: int
+    in_use: int
+    reserved: int
+    lent: int
+    unclaimed: int
+    over_claimed: int
+
+
+def standings(ledger: Ledger) -> dict[str, Standing]:
+    """Return how each pool stands that the ledger knows of, in one pass over the claims."""
+    found = {pool: Standing() for pool in sorted(ledger.ready)}
+    for claim in ledger.claims.values():
+        if claim.pool is not None:
+            _add(found.setdefault(claim.pool, Standing()), claim)
+        if claim.lender is not None:
+            found.setdefault(claim.lender, Standing()).lent += claim.gpus
+    return found
+
+
+def _add(pool: Standing, claim: Claim) -> None:
+    match claim.kind, claim.state:
+        case ClaimKind.IN_USE, _:
+            pool.measured = (pool.measured or 0) + claim.gpus
+        case ClaimKind.LENT, _:
+            pool.borrowed += claim.gpus
+        case ClaimKind.RESERVED, ClaimState.SPENT:
+            pool.spent += claim.gpus
+            pool.priority = max(pool.priority, claim.priority)
+        case ClaimKind.RESERVED, ClaimState.GRANTED:
+            pool.granted += claim.gpus
+            pool.priority = max(pool.priority, claim.priority)
+        case _:
+            pass
+
+
 def usable_gpus(ledger: Ledger) -> int | None:
     """GPUs that can serve: installed, less the sick ones; None where nobody has counted."""
     if ledger.installed is None:
@@ -104,63 +186,83 @@ def usable_gpus(ledger: Ledger) -> int | None:
 
 def measured_gpus(ledger: Ledger, pool: str) -> int | None:
     """GPUs that a pool's users need by measured demand; None where nobody has measured it."""
-    measured = [c.gpus for c in ledger.of(ClaimKind.IN_USE) if c.pool == pool]
-    return sum(measured) if measured else None
+    return _standing(ledger, pool).measured
 
 
 def in_use_gpus(ledger: Ledger, pool: str) -> int:
     """GPUs that the users inside a pool need: by measured demand, or as reserved for them."""
-    return max(measured_gpus(ledger, pool) or 0, _reserved(ledger, pool, ClaimState.SPENT))
+    return _standing(ledger, pool).in_use
 
 
 def granted_gpus(ledger: Ledger, pool: str) -> int:
     """GPUs set aside for a pool's stages that have not opened yet."""
-    return _reserved(ledger, pool, ClaimState.GRANTED)
+    return _standing(ledger, pool).granted
 
 
 def borrowed_gpus(ledger: Ledger, pool: str) -> int:
     """GPUs that a pool has from others for a while."""
-    return sum(c.gpus for c in ledger.of(ClaimKind.LENT) if c.pool == pool)
+    return _standing(ledger, pool).borrowed
+
+
+def floor_gpus(ledger: Ledger, pool: str) -> int:
+    """GPUs to keep ready for a pool: what its users need, and what its stages were granted.
+
+    As many as `is_backed` asks for: were it less, a stage would wait for ever beside users who
+    need more than was reserved for them. Where the pool has lent some, it does without these.
+    """
+    return _standing(ledger, pool).floor
 
 
 def held_gpus(ledger: Ledger, pool: str) -> int:
     """All that a pool holds: in use and set aside, less what it lent, and what it borrowed."""
-    return floor_gpus(ledger, pool) + borrowed_gpus(ledger, pool)
+    return _standing(ledger, pool).held
+
+
+def held_in_all(ledger: Ledger) -> int:
+    """GPUs that the pools hold together; more than are usable where the ledger is over-claimed."""
+    return sum(pool.held for pool in standings(ledger).values())
 
 
 def unclaimed_gpus(ledger: Ledger) -> int:
     """GPUs that nobody holds; never below 0, and 0 where nobody has counted them."""
     usable = usable_gpus(ledger)
-    if usable is None:
-        return 0
-    return max(0, usable - sum(held_gpus(ledger, pool) for pool in pools(ledger)))
+    return 0 if usable is None else max(0, usable - held_in_all(ledger))
+
+
+def balance(ledger: Ledger) -> Balance | None:
+    """Say where every installed GPU is; None where nobody has counted them."""
+    usable = usable_gpus(ledger)
+    if ledger.installed is None or usable is None:
+        return None
+    each = standings(ledger).values()
+    # A lender does without what it set aside before it does without what its users need.
+    in_use = sum(min(pool.in_use, pool.floor) for pool in each)
+    held = sum(pool.held for pool in each)
+    return Balance(
+        installed=ledger.installed,
+        sick=ledger.installed - usable,
+        in_use=in_use,
+        reserved=sum(pool.floor for pool in each) - in_use,
+        lent=sum(pool.borrowed for pool in each),
+        unclaimed=max(0, usable - held),
+        over_claimed=max(0, held - usable),
+    )
 
 
 def pools(ledger: Ledger) -> tuple[str, ...]:
     """Name every pool that the ledger knows of."""
-    named = {p for c in ledger.claims.values() for p in (c.pool, c.lender) if p is not None}
-    return tuple(sorted(named | set(ledger.ready)))
-
-
-def settle(ledger: Ledger) -> Ledger:
-    """Grant waiting reservations, first come first served, as far as unclaimed GPUs reach.
-
-    The first that does not fit stops the queue, so that a large claim is not starved by small
-    ones behind it. Nothing is granted where nobody has counted the GPUs.
-    """
-    if usable_gpus(ledger) is None:
-        return ledger
-    for claim in waiting(ledger):
-        if claim.gpus > unclaimed_gpus(ledger):
-            break
-        ledger = ledger.put(claim.model_copy(update={"state": ClaimState.GRANTED}))
-    return ledger
+    return tuple(sorted(standings(ledger)))
 
 
 def waiting(ledger: Ledger) -> tuple[Claim, ...]:
-    """Return the reservations that wait, in the order they were made."""
+    """Return the reservations that wait, in the order in which they are served."""
     queue = (c for c in ledger.of(ClaimKind.RESERVED) if c.state is ClaimState.WAITING)
-    return tuple(sorted(queue, key=lambda claim: (claim.made_at, claim.id)))
+    return tuple(sorted(queue, key=turn))
+
+
+def turn(claim: Claim) -> tuple[int, datetime, str]:
+    """Return what reservations are ordered by: a higher priority first, then who came first."""
+    return (-claim.priority, claim.made_at, claim.id)
 
 
 def is_backed(ledger: Ledger, claim: Claim) -> bool:
@@ -175,21 +277,9 @@ def is_backed(ledger: Ledger, claim: Claim) -> bool:
     before = sum(
         c.gpus
         for c in ledger.of(ClaimKind.RESERVED)
-        if c.pool == claim.pool
-        and c.state is ClaimState.GRANTED
-        and (c.made_at, c.id) <= (claim.made_at, claim.id)
+        if c.pool == claim.pool and c.state is ClaimState.GRANTED and turn(c) <= turn(claim)
     )
     return ledger.ready.get(claim.pool, 0) >= in_use_gpus(ledger, claim.pool) + before
-
-
-def floor_gpus(ledger: Ledger, pool: str) -> int:
-    """GPUs to keep ready for a pool: what its users need, and what its stages were granted.
-
-    As many as `is_backed` asks for: were it less, a stage would wait for ever beside users who
-    need more than was reserved for them. Where the pool has lent some, it does without these.
-    """
-    lent = sum(c.gpus for c in ledger.of(ClaimKind.LENT) if c.lender == pool)
-    return max(0, in_use_gpus(ledger, pool) + granted_gpus(ledger, pool) - lent)
 
 
 def lendable_gpus(ledger: Ledger, pool: str, keep: int) -> int:
@@ -200,13 +290,41 @@ def lendable_gpus(ledger: Ledger, pool: str, keep: int) -> int:
 
 
 def ceiling_gpus(ledger: Ledger, pool: str) -> int | None:
-    """GPUs that a pool may book: the usable ones that no other pool holds; None if unknown."""
+    """GPUs that a pool may book: the usable ones that no other is entitled to; None if unknown."""
     usable = usable_gpus(ledger)
     if usable is None:
         return None
-    others = sum(held_gpus(ledger, other) for other in pools(ledger) if other != pool)
-    return max(0, usable - others)
+    entitled = entitlements(ledger)
+    return usable - sum(entitled.values()) + entitled.get(pool, 0)
 
 
-def _reserved(ledger: Ledger, pool: str, state: ClaimState) -> int:
-    return sum(c.gpus for c in ledger.of(ClaimKind.RESERVED) if c.pool == pool and c.state is state)
+def entitlements(ledger: Ledger) -> dict[str, int]:
+    """Return the GPUs that each pool is entitled to: what it holds, as far as there are so many.
+
+    Where the ledger is over-claimed, what is lent comes first, then the pools of the highest
+    priority; pools of the same one get the same, up to what they hold. Together never more than
+    are usable: no GPU is promised twice, and none stands idle while a pool lacks it.
+    """
+    left = usable_gpus(ledger) or 0
+    pools = standings(ledger)
+    entitled = _level({name: pool.borrowed for name, pool in pools.items()}, left)
+    left -= sum(entitled.values())
+    for priority in sorted({pool.priority for pool in pools.values()}, reverse=True):
+        wanted = {n: pool.floor for n, pool in pools.items() if pool.priority == priority}
+        for name, gpus in _level(wanted, left).items():
+            entitled[name] += gpus
+            left -= gpus
+    return entitled
+
+
+def _level(wanted: Mapping[str, int], gpus: int) -> dict[str, int]:
+    """Share GPUs so that nobody has more than another who still lacks some, but for a rest of 1."""
+    given: dict[str, int] = {}
+    for place, (name, wants) in enumerate(sorted(wanted.items(), key=lambda w: (w[1], w[0]))):
+        given[name] = min(wants, gpus // (len(wanted) - place))
+        gpus -= given[name]
+    return given
+
+
+def _standing(ledger: Ledger, pool: str) -> Standing:
+    return standings(ledger).get(pool, Standing())

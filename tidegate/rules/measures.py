@@ -1,12 +1,30 @@
 """From the readings of many nodes and gateways to one reading a pool."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
 
 _GONE_AFTER_LIMITS: Final = 10.0
 """A node or gateway that was silent for so many reading limits has gone away for good."""
+
+
+def by_pool(nodes: Iterable[NodeReading]) -> dict[str, list[NodeReading]]:
+    """Return for each pool the nodes that serve it, each with the engines of that pool alone.
+
+    Every measure of a pool reads the same from these as from all nodes, and a tick that asks for
+    many pools does not look through all nodes for each.
+    """
+    found: dict[str, list[NodeReading]] = {}
+    for node in nodes:
+        pools = {engine.pool for engine in node.engines}
+        for pool in pools:
+            serves = node
+            if len(pools) > 1:
+                engines = tuple(engine for engine in node.engines if engine.pool == pool)
+                serves = node.model_copy(update={"engines": engines})
+            found.setdefault(pool, []).append(serves)
+    return found
 
 
 def queue_wait(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
