@@ -76,7 +76,10 @@ class GpuReading(_Published):
     """One GPU at one moment; a field is None where the card does not report it.
 
     `utilisation` is NVML's duty cycle, 0 to 1: the share of the last sample in which any kernel
-    ran. `fault` names the NVML error of a card that could not be read.
+    ran. `sm_utilisation` and `memory_bandwidth_utilisation` are GPM's, 0 to 1: how busy the
+    multiprocessors and the memory were since the reading before. `ecc_errors` are uncorrected ones
+    since the driver was loaded, and so are `xids`, each named once. `fault` names the NVML error
+    of a card that could not be read, `hung` the calls that have not come back.
     """
 
     index: int
@@ -88,7 +91,20 @@ class GpuReading(_Published):
     power_w: float | None = None
     temperature_c: float | None = None
     ecc_errors: int | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttled_by: tuple[str, ...] | None = None
+    remapped_rows: int | None = None
+    is_row_remap_pending: bool | None = None
+    has_row_remap_failed: bool | None = None
+    is_partitioned: bool | None = None
+    """By MIG: such a card has no duty cycle."""
+    sm_utilisation: float | None = None
+    memory_bandwidth_utilisation: float | None = None
+    xids: tuple[int, ...] | None = None
+    pids: tuple[int, ...] | None = None
     fault: str | None = None
+    hung: tuple[str, ...] = ()
 
 
 class EngineReading(_Published):
