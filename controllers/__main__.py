@@ -39,7 +39,7 @@ async def _worker(settings: Settings, redis: Redis) -> None:
 
 
 async def _agent(settings: Settings, redis: Redis) -> None:
-    from controllers.gpu_agent import GpuAgent  # noqa: PLC0415
+    from controllers.gpu_agent import GpuAgent, Node  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
     from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
     from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
@@ -47,7 +47,7 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 
     async with LocalPools(settings.pools) as cluster, EngineMetrics() as engines:
         nvml = NvmlReader(settings.nvml)
-        agent = GpuAgent(settings.node, redis, cluster, nvml, engines)
+        agent = GpuAgent(Node(settings.node, settings.gpu_type), redis, cluster, nvml, engines)
         await run("agent", agent, period_s=1.0)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from controllers.sick_gpus import SickGpus
 from tidegate.cluster import Cluster, ClusterState, PodPhase, PoolStatus
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
@@ -34,8 +35,7 @@ class CapacityLoop:
         self._outbox = outbox
         self._recent: dict[str, tuple[Need, ...]] = {}
         self._observed: dict[str, Observation] = {}
-        self._sick_gpus: dict[str, int] = {}
-        """By node, as told last: one that says nothing of its GPUs has not mended them."""
+        self._sick = SickGpus(outbox)
         self._refused: dict[str, str | None] = {}
         self._told: dict[str, Mapping[str, object]] = {}
         self._revision = 0
@@ -50,7 +50,7 @@ class CapacityLoop:
         self._revision = seen.revision
         intent = (await self._redis.snapshot()).intent
         nodes, gateways = await self._redis.readings()
-        self._note_sick(nodes)
+        await self._sick.note(nodes, now)
         needed: dict[str, int] = {}
         for name, pool in intent.pools.items() if intent is not None else ():
             status = seen.pools.get(name)
@@ -146,7 +146,7 @@ class CapacityLoop:
             pools = {n: p for n, p in intent.pools.items() if p.gpu_type == gpu_type}
             observation = Observation(
                 installed_gpus=installed,
-                sick_gpus=sum(self._sick_gpus.values()),
+                sick_gpus=self._sick.count(gpu_type),
                 ready_gpus={n: seen.pools[n].ready_gpus for n in pools if n in seen.pools},
                 needed_gpus={n: needed[n] for n in pools if n in needed},
             )
@@ -163,10 +163,3 @@ class CapacityLoop:
         except TimeoutError as error:
             message = f"temporal: no answer in {_INFORM_WITHIN_S:g} s. Check that it is running."
             raise Unavailable(message, code="temporal-unavailable") from error
-
-    def _note_sick(self, nodes: Sequence[NodeReading]) -> None:
-        """Count the GPUs that answer with a fault."""
-        for node in nodes:
-            if node.gpus is not None:
-                faults = [gpu.fault for gpu in node.gpus if gpu.fault is not None]
-                self._sick_gpus[node.node] = len(faults)

@@ -1,6 +1,7 @@
 """The GPU agent: one a node, reads its GPUs and the engines beside them, once a second."""
 
 import asyncio
+from dataclasses import dataclass
 
 from tidegate.cluster import Cluster, Pod, PodPhase
 from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
@@ -10,11 +11,19 @@ from tidegate.errors import Unavailable
 from tidegate.readings import Absent, EngineReading, NodeReading
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The machine of an agent, and the type of its GPUs, as their budget is named."""
+
+    name: str
+    gpu_type: str | None = None
+
+
 class GpuAgent:
     """Publishes one reading a tick; what cannot be read is absent in it, never zero."""
 
     def __init__(
-        self, node: str, redis: Redis, cluster: Cluster, nvml: NvmlReader, engines: EngineMetrics
+        self, node: Node, redis: Redis, cluster: Cluster, nvml: NvmlReader, engines: EngineMetrics
     ) -> None:
         self._node = node
         self._redis = redis
@@ -28,8 +37,9 @@ class GpuAgent:
         absent = gpus.reason if isinstance(gpus, Absent) else None
         await self._redis.publish_reading(
             NodeReading(
-                node=self._node,
+                node=self._node.name,
                 at=now,
+                gpu_type=self._node.gpu_type,
                 gpus=None if isinstance(gpus, Absent) else gpus,
                 gpus_absent_because=absent,
                 engines=engines,

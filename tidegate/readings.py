@@ -127,6 +127,8 @@ class NodeReading(_Published):
 
     node: str
     at: float
+    gpu_type: str | None = None
+    """Of its budget; None from an agent that was not told."""
     gpus: tuple[GpuReading, ...] | None = None
     gpus_absent_because: str | None = None
     engines: tuple[EngineReading, ...] = ()

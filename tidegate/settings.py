@@ -61,6 +61,9 @@ class Settings(BaseModel):
         description="The worker's release, by which Temporal tells old code from new.",
     )
     node: str = Field("local", description="This node's name in readings.")
+    gpu_type: str | None = Field(
+        default=None, description="Type of this node's GPUs, as its budget is named."
+    )
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
     )

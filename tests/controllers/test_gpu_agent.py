@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from controllers.gpu_agent import GpuAgent
+from controllers.gpu_agent import GpuAgent, Node
 from embedded.ports import LOOPBACK, free_ports
 from tests.controllers.published import NOW, MemoryCluster
 from tests.real_redis import real_redis
@@ -19,6 +19,7 @@ from tidegate.errors import Unavailable
 from tidegate.readings import Absent, GpuReading, NodeReading
 
 NO_LIBRARY = Path("/no/such/libnvidia-ml.so")
+NODE = Node("node-1", "h100")
 CARDS = (GpuReading(index=0, utilisation=0.5), GpuReading(index=1, fault="GPU_IS_LOST"))
 
 
@@ -68,11 +69,16 @@ class House:
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
     nvml: NvmlReader = field(default_factory=lambda: Cards(None))
 
+    def agent(self) -> GpuAgent:
+        return GpuAgent(NODE, self.redis, self.cluster, self.nvml, self.metrics)
+
     async def read(self, *pods: Pod) -> NodeReading:
         """Tick once over these pods; returns what was published."""
         pools = {"image": PoolStatus("image", len(pods), 1, pods)}
         self.cluster.state = ClusterState(revision=2, gpus={"h100": 2}, pools=pools)
-        await GpuAgent("node-1", self.redis, self.cluster, self.nvml, self.metrics).tick(NOW)
+        await GpuAgent(
+            Node("node-1", "h100"), self.redis, self.cluster, self.nvml, self.metrics
+        ).tick(NOW)
         ((reading,), _) = await self.redis.readings()
         return reading
 
@@ -87,7 +93,7 @@ async def test_gpus_and_the_engines_beside_them_are_published(
     house: House, engines: Engines
 ) -> None:
     reading = await house.read(engines.pod("image-1", gpu=1))
-    assert (reading.node, reading.at) == ("node-1", NOW)
+    assert (reading.node, reading.at, reading.gpu_type) == ("node-1", NOW, "h100")
     assert (reading.gpus, reading.gpus_absent_because) == (CARDS, None)
     (engine,) = reading.engines
     assert (engine.pool, engine.replica, engine.gpu) == ("image", "image-1", 1)
@@ -126,8 +132,8 @@ async def test_a_cluster_that_is_away_publishes_nothing_in_place_of_what_is_unkn
     before = await house.read()
     house.cluster.is_away = True
     with pytest.raises(Unavailable):
-        await GpuAgent("node-1", house.redis, house.cluster, house.nvml, house.metrics).tick(
-            NOW + 9
-        )
+        await GpuAgent(
+            Node("node-1", "h100"), house.redis, house.cluster, house.nvml, house.metrics
+        ).tick(NOW + 9)
     ((after,), _) = await house.redis.readings()
     assert after == before, "so that it grows old"
