@@ -55,14 +55,14 @@ class GpuAgent:
             if pod.phase is PodPhase.READY
         ]
         read = await asyncio.gather(*(self._read_engine(pool, pod) for pool, pod in serving))
-        return tuple(reading for reading in read if reading is not None)
+        return tuple(reading for readings in read for reading in readings)
 
-    async def _read_engine(self, pool: str, pod: Pod) -> EngineReading | None:
+    async def _read_engine(self, pool: str, pod: Pod) -> tuple[EngineReading, ...]:
         if pod.address is None:
-            return None
+            return ()
         try:
             return await self._engines.scrape(
                 EngineTarget(pool=pool, replica=pod.name, address=pod.address, gpu=pod.gpu)
             )
         except Unavailable:
-            return None  # gone, or too busy to say: absent until it answers
+            return ()  # gone, or too busy to say: absent until it answers

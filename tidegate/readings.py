@@ -108,11 +108,13 @@ class GpuReading(_Published):
 
 
 class EngineReading(_Published):
-    """One replica's engine at one moment; counters count since the engine's start."""
+    """One version of a model in one replica's engine; counters count since the engine's start."""
 
     pool: str
     replica: str
     gpu: int | None = None
+    model: str | None = None
+    version: str | None = None
     running: float | None = None
     waiting: float | None = None
     kv_cache_use: float | None = None
