@@ -45,9 +45,16 @@ async def _agent(settings: Settings, redis: Redis) -> None:
     from tidegate.edges.local_pools import LocalPools  # noqa: PLC0415
     from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
 
-    async with LocalPools(settings.pools) as cluster, EngineMetrics() as engines:
-        nvml = NvmlReader(settings.nvml)
-        agent = GpuAgent(Node(settings.node, settings.gpu_type), redis, cluster, nvml, engines)
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(LocalPools(settings.pools))
+        engines = await stack.enter_async_context(EngineMetrics())
+        kubelet = None
+        if settings.pod_resources is not None:
+            from tidegate.edges.pod_resources import PodResources  # noqa: PLC0415
+
+            kubelet = await stack.enter_async_context(PodResources(settings.pod_resources))
+        node = Node(settings.node, settings.gpu_type, kubelet)
+        agent = GpuAgent(node, redis, cluster, NvmlReader(settings.nvml), engines)
         await run("agent", agent, period_s=1.0)
 
 

@@ -103,6 +103,8 @@ class GpuReading(_Published):
     memory_bandwidth_utilisation: float | None = None
     xids: tuple[int, ...] | None = None
     pids: tuple[int, ...] | None = None
+    pods: tuple[str, ...] | None = None
+    """Those that have it: names as the kubelet tells, else uids, found by the processes on it."""
     fault: str | None = None
     hung: tuple[str, ...] = ()
 

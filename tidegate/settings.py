@@ -64,6 +64,12 @@ class Settings(BaseModel):
     gpu_type: str | None = Field(
         default=None, description="Type of this node's GPUs, as its budget is named."
     )
+    pod_resources: Path | None = Field(
+        default=None, description="Socket of the kubelet's pod-resources API; by default none."
+    )
+    metrics_port: int | None = Field(
+        default=None, description="Port of the agent's own metrics; by default none."
+    )
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
     )

@@ -11,7 +11,7 @@ from embedded.nvml.build import STATE_SETTING, build
 from tests.debian import is_there, packages
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
-from tidegate.edges.nvml import NvmlReader
+from tidegate.edges.nvml import NvmlReader, pods_of
 from tidegate.readings import Absent, GpuReading
 
 BUSY = GpuState.under(0.75, memory_share=0.5, pid=42)
@@ -64,6 +64,7 @@ async def test_the_real_binding_reads_every_card(library: Path) -> None:
         temperature_c=66.0,
         xids=(),
         pids=(42,),
+        pods=(),
     )
     assert second.index == 1
     assert second.uuid != first.uuid
@@ -224,6 +225,20 @@ async def test_an_error_of_the_driver_is_an_absent_reading_and_it_is_opened_anew
     assert absent.reason.endswith(f"({name})")
     write_gpu(gpus, 0, BUSY)
     assert len(await read_with(reader)) == 2
+
+
+def test_a_process_s_pod_is_known_by_its_control_group(tmp_path: Path) -> None:
+    uid = "0a1b2c3d-1111-2222-3333-444455556666"
+    groups = {
+        1: f"0::/kubepods/burstable/pod{uid}/5f0c",
+        2: f"0::/kubepods.slice/kubepods-pod{uid.replace('-', '_')}.slice/cri-5f0c.scope",
+        3: "0::/user.slice",
+    }
+    for pid, text in groups.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(text + "\n")
+    assert pods_of([1, 2], tmp_path) == (uid,)
+    assert pods_of([3, 4], tmp_path) == (), "in no pod, and ended"
 
 
 def test_an_xid_is_told_once_as_an_event(library: Path, gpus: Path) -> None:

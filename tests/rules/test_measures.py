@@ -112,8 +112,8 @@ def test_a_replica_that_started_nothing_waits_no_time_only_where_nobody_queues()
 
 
 def version(number: str, **read: float | None) -> EngineReading:
-    told = engine(**read).model_copy(update={"model": "chat", "version": number})
-    return told.model_copy(update={"replica": "one"})
+    told = {"model": "chat", "version": number, "replica": "one"}
+    return engine("image", **read).model_copy(update=told)
 
 
 def test_a_full_version_is_not_hidden_by_the_mean_of_all() -> None:

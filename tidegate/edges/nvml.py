@@ -2,7 +2,8 @@
 
 import asyncio
 import ctypes
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from tidegate.readings import Absent, GpuReading
 _OPEN_WITHIN_S: Final = 1.0
 _CALL_WITHIN_S: Final = 0.25
 _MEMORY_V2: Final = 0x02000028
+_POD_IN_CGROUP: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 
 _NAMES: Final = {
     getattr(pynvml, name): name.removeprefix("NVML_ERROR_")
@@ -161,6 +163,8 @@ class _Card:
                     figures |= answer
                 case _:
                     figures[name] = answer
+        if "pids" in figures:
+            figures["pods"] = pods_of(figures["pids"])
         if "remapped_rows" in figures:
             corrected, uncorrected, pending, failed = figures["remapped_rows"]
             figures["remapped_rows"] = corrected + uncorrected
@@ -241,3 +245,19 @@ class _Card:
 
 def _name_of(error: pynvml.NVMLError) -> str:
     return _NAMES.get(error.value, f"NVML_{error.value}")
+
+
+def pods_of(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[str, ...]:
+    """Return the uids of the pods that these processes run in, by their control groups.
+
+    A process that has ended, or is in no pod, is left out.
+    """
+    found: set[str] = set()
+    for pid in pids:
+        try:
+            groups = (proc / str(pid) / "cgroup").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        # The systemd driver writes an uid with underscores.
+        found |= {uid.replace("_", "-") for uid in _POD_IN_CGROUP.findall(groups)}
+    return tuple(sorted(found))
