@@ -55,6 +55,10 @@ async def _agent(settings: Settings, redis: Redis) -> None:
             kubelet = await stack.enter_async_context(PodResources(settings.pod_resources))
         node = Node(settings.node, settings.gpu_type, kubelet)
         agent = GpuAgent(node, redis, cluster, NvmlReader(settings.nvml), engines)
+        if settings.metrics is not None:
+            from controllers.agent_metrics import serve_metrics  # noqa: PLC0415
+
+            await stack.enter_async_context(serve_metrics(agent, settings.metrics))
         await run("agent", agent, period_s=1.0)
 
 

@@ -67,8 +67,8 @@ class Settings(BaseModel):
     pod_resources: Path | None = Field(
         default=None, description="Socket of the kubelet's pod-resources API; by default none."
     )
-    metrics_port: int | None = Field(
-        default=None, description="Port of the agent's own metrics; by default none."
+    metrics: str | None = Field(
+        default=None, description="Where the agent serves its metrics, host:port; by default none."
     )
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
@@ -84,7 +84,7 @@ class Settings(BaseModel):
         """Where the keys of previews are."""
         return self.state / "previews" if self.previews is None else self.previews
 
-    @field_validator("temporal")
+    @field_validator("temporal", "metrics")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
