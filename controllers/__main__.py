@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
-import structlog
-
 from tidegate.edges.redis import Redis
 from tidegate.errors import TidegateError
 from tidegate.leaving import leave
@@ -19,6 +17,8 @@ from tidegate.settings import Settings
 
 
 async def _worker(settings: Settings, redis: Redis) -> None:
+    import structlog  # noqa: PLC0415
+
     from activities.measure import Measure  # noqa: PLC0415
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
@@ -169,6 +169,11 @@ async def _main(name: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the loop that is named; returns the exit code."""
+    if arguments == ["agent"]:
+        # structlog takes 6 MB for rich wherever that is installed, and an agent must stay small.
+        sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog  # noqa: PLC0415
+
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     if len(arguments) != 1 or arguments[0] not in LOOPS:
         sys.stderr.write(f"usage: python -m controllers {'|'.join(LOOPS)}\n")

@@ -116,7 +116,7 @@ async def serve_metrics(agent: GpuAgent, address: str) -> AsyncIterator[None]:
             raise Unavailable(
                 f"TIDEGATE_METRICS: {address} is not to be had ({error.strerror}). "
                 "Give the agent another address.",
-                code="metrics-address",
+                code="port_busy",
             ) from error
         yield
     finally:

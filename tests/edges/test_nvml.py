@@ -80,6 +80,15 @@ async def test_a_card_is_read_anew_each_time(library: Path, gpus: Path) -> None:
     assert [card.utilisation for card in reading] == [0.1]
 
 
+async def test_a_card_that_falls_off_the_bus_is_still_known(library: Path, gpus: Path) -> None:
+    reader = NvmlReader(library)
+    before, _ = await read_with(reader)
+    add(gpus, 0, "error=15")
+    lost, other = await read_with(reader)
+    assert (lost.uuid, lost.fault, lost.utilisation) == (before.uuid, "GPU_IS_LOST", None)
+    assert other.utilisation == 0.75
+
+
 async def test_what_a_card_lacks_is_none_and_never_zero(library: Path, gpus: Path) -> None:
     (gpus / "gpu-0").write_text("utilisation_pct=0 ecc_errors=3\n")
     card, _ = await read(library)
@@ -151,7 +160,7 @@ async def test_a_card_that_hangs_is_absent_alone_and_piles_up_no_threads(
     reader = NvmlReader(library)
     for _ in range(4):
         one, other = await read_with(reader)
-        assert (one.utilisation, one.hung) == (None, ("name", "uuid"))
+        assert (one.utilisation, one.hung) == (None, ("identity", "utilisation"))
         assert other.utilisation == 0.75
         mine = [each for each in threading.enumerate() if each.name == "nvml-0"]
         assert len(set(mine) - before) == 2

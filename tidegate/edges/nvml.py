@@ -14,6 +14,7 @@ from tidegate.readings import Absent, GpuReading
 
 _OPEN_WITHIN_S: Final = 1.0
 _CALL_WITHIN_S: Final = 0.25
+_NEXT_CARD_AFTER_S: Final = 0.02
 _MEMORY_V2: Final = 0x02000028
 _POD_IN_CGROUP: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 
@@ -84,11 +85,19 @@ class NvmlReader:
                 return Absent(f"nvml did not answer in {_OPEN_WITHIN_S:g} s")
         while len(self._cards) < count:
             self._cards.append(_Card(len(self._cards)))
-        read = await asyncio.gather(*(card.read() for card in self._cards[:count]))
+        read = await self._read_cards(count)
         for each in read:
             if isinstance(each, pynvml.NVMLError):
                 return self._absent(each)
         return tuple(each for each in read if isinstance(each, GpuReading))
+
+    async def _read_cards(self, count: int) -> list[GpuReading | pynvml.NVMLError]:
+        """Read one card after the other, which is cheaper; none waits long for a slow one."""
+        reading: list[asyncio.Task[GpuReading | pynvml.NVMLError]] = []
+        for card in self._cards[:count]:
+            reading.append(asyncio.create_task(card.read()))
+            await asyncio.wait(reading[-1:], timeout=_NEXT_CARD_AFTER_S)
+        return await asyncio.gather(*reading)
 
     def _absent(self, error: pynvml.NVMLError) -> Absent:
         self._is_open = False
@@ -115,8 +124,7 @@ class _Card:
         self._index = index
         self._calls = HangingCalls(f"nvml-{index}", deadline_s=_CALL_WITHIN_S)
         self._figures: Mapping[str, Call] = {
-            "uuid": lambda: pynvml.nvmlDeviceGetUUID(self._handle()),
-            "name": lambda: pynvml.nvmlDeviceGetName(self._handle()),
+            "identity": self._identity,
             "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(self._handle()).gpu / 100,
             "memory": self._memory,
             "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle()) / 1000,
@@ -140,6 +148,7 @@ class _Card:
     def begin_anew(self) -> None:
         """Forget what came from another driver, which would have a reset card stay sick."""
         self._card: object | None = None
+        self._named: dict[str, str] = {}
         self._events: object | None = None
         self._samples: list[Any] = []
         self._xids: set[int] = set()
@@ -181,6 +190,15 @@ class _Card:
         if self._card is None:
             self._card = pynvml.nvmlDeviceGetHandleByIndex(self._index)
         return self._card
+
+    def _identity(self) -> dict[str, str]:
+        """Say which card it is: once, so that one that is lost is still known by its uuid."""
+        if not self._named:
+            self._named = {
+                "uuid": pynvml.nvmlDeviceGetUUID(self._handle()),
+                "name": pynvml.nvmlDeviceGetName(self._handle()),
+            }
+        return self._named
 
     def _memory(self) -> dict[str, int]:
         try:
