@@ -141,7 +141,7 @@ class _Card:
             "is_partitioned": lambda: pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1,
             "gpm": self._gpm,
             "xids": self._newest_xids,
-            "pids": self._pids,
+            "processes": self._processes,
         }
         self.begin_anew()
 
@@ -149,6 +149,7 @@ class _Card:
         """Forget what came from another driver, which would have a reset card stay sick."""
         self._card: object | None = None
         self._named: dict[str, str] = {}
+        self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
         self._events: object | None = None
         self._samples: list[Any] = []
         self._xids: set[int] = set()
@@ -172,8 +173,6 @@ class _Card:
                     figures |= answer
                 case _:
                     figures[name] = answer
-        if "pids" in figures:
-            figures["pods"] = pods_of(figures["pids"])
         if "remapped_rows" in figures:
             corrected, uncorrected, pending, failed = figures["remapped_rows"]
             figures["remapped_rows"] = corrected + uncorrected
@@ -217,9 +216,12 @@ class _Card:
         reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle())
         return tuple(name for bit, name in _THROTTLED_BY.items() if reasons & bit)
 
-    def _pids(self) -> tuple[int, ...]:
+    def _processes(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(self._handle())
-        return tuple(sorted(process.pid for process in running))
+        pids = tuple(sorted(process.pid for process in running))
+        if self._placed is None or self._placed[0] != pids:
+            self._placed = (pids, pods_of(pids))
+        return {"pids": pids, "pods": self._placed[1]}
 
     def _newest_xids(self) -> tuple[int, ...]:
         if self._events is None:
