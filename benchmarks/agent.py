@@ -20,7 +20,7 @@ from embedded.processes import Supervisor
 from embedded.readiness import serves_http
 from embedded.redis import RedisServer, find_redis, start_redis
 from tidegate.edges.redis import Redis
-from tidegate.readings import Absent
+from tidegate.readings import Absent, NodeReading
 from tidegate.settings import cache_folder, variable
 
 _GPUS: Final = 8
@@ -87,6 +87,11 @@ async def measure(folder: Path, seconds: float) -> dict[str, float]:
         rss_mb = _rss_mb(pid)
         async with Redis(server.url) as redis:
             ((reading,), _) = await redis.readings()
+    return _told(reading, seconds, used_s, rss_mb)
+
+
+def _told(reading: NodeReading, seconds: float, used_s: float, rss_mb: float) -> dict[str, float]:
+    """Put the figures together, unless the agent did not do what it was measured at."""
     gpus = reading.gpus or ()
     if len(gpus) != _GPUS or any(gpu.sm_utilisation is None for gpu in gpus):
         raise SystemExit(f"the agent did not read its GPUs: {reading}")
