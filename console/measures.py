@@ -28,7 +28,7 @@ def engines_seen(nodes: Sequence[NodeReading], pool: str) -> int | None:
     """Count a pool's engines that agents read; None where no agent is fresh."""
     if not nodes:
         return None
-    return sum(1 for node in nodes for engine in node.engines if engine.pool == pool)
+    return len({e.replica for node in nodes for e in node.engines if e.pool == pool})
 
 
 def demand_of(

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
-import structlog
-
 from tidegate.edges.redis import Redis
 from tidegate.errors import TidegateError
 from tidegate.leaving import leave
@@ -19,6 +17,8 @@ from tidegate.settings import Settings
 
 
 async def _worker(settings: Settings, redis: Redis) -> None:
+    import structlog  # noqa: PLC0415
+
     from activities.measure import Measure  # noqa: PLC0415
     from controllers.loop import until_stopped  # noqa: PLC0415
     from controllers.worker import make_worker  # noqa: PLC0415
@@ -40,14 +40,25 @@ async def _worker(settings: Settings, redis: Redis) -> None:
 
 async def _agent(settings: Settings, redis: Redis) -> None:
     from controllers.cluster import cluster_of  # noqa: PLC0415
-    from controllers.gpu_agent import GpuAgent  # noqa: PLC0415
+    from controllers.gpu_agent import GpuAgent, Node  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
     from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
     from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
 
-    async with cluster_of(settings) as cluster, EngineMetrics() as engines:
-        nvml = NvmlReader(settings.nvml)
-        agent = GpuAgent(settings.node, redis, cluster, nvml, engines)
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(cluster_of(settings))
+        engines = await stack.enter_async_context(EngineMetrics())
+        kubelet = None
+        if settings.pod_resources is not None:
+            from tidegate.edges.pod_resources import PodResources  # noqa: PLC0415
+
+            kubelet = await stack.enter_async_context(PodResources(settings.pod_resources))
+        node = Node(settings.node, settings.gpu_type, kubelet)
+        agent = GpuAgent(node, redis, cluster, NvmlReader(settings.nvml), engines)
+        if settings.metrics is not None:
+            from controllers.agent_metrics import serve_metrics  # noqa: PLC0415
+
+            await stack.enter_async_context(serve_metrics(agent, settings.metrics))
         await run("agent", agent, period_s=1.0)
 
 
@@ -165,6 +176,11 @@ async def _main(name: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the loop that is named; returns the exit code."""
+    if arguments == ["agent"]:
+        # structlog takes 6 MB for rich wherever that is installed, and an agent must stay small.
+        sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog  # noqa: PLC0415
+
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     if len(arguments) != 1 or arguments[0] not in LOOPS:
         sys.stderr.write(f"usage: python -m controllers {'|'.join(LOOPS)}\n")

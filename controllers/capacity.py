@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from controllers.sick_gpus import SickGpus
 from tidegate.cluster import Cluster, ClusterState, PodPhase, PoolStatus
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
@@ -38,10 +39,7 @@ class CapacityLoop:
         self._recent: dict[str, tuple[Need, ...]] = {}
         self._observed: dict[str, Observation] = {}
         self._informed_at: dict[str, float] = {}
-        self._sick_gpus: dict[str, int] = {}
-        """By node, as told last: one that says nothing of its GPUs has not mended them."""
-        self._gpu_types: dict[str, str] = {}
-        """By node with sick ones, as the pools of its engines say; without, of every type."""
+        self._sick = SickGpus(outbox)
         self._refused: dict[str, str | None] = {}
         self._told: dict[str, Mapping[str, object]] = {}
         self._revision = 0
@@ -56,7 +54,7 @@ class CapacityLoop:
         self._revision = seen.revision
         intent = (await self._redis.published(only=INTENT)).snapshot.intent
         nodes, gateways = await self._redis.readings(gpus=False)
-        self._note_sick(nodes, {} if intent is None else intent.pools)
+        await self._sick.note(nodes, now)
         needed: dict[str, int] = {}
         serving = measures.by_pool(nodes)
         for name, pool in intent.pools.items() if intent is not None else ():
@@ -157,11 +155,7 @@ class CapacityLoop:
             pools = {n: p for n, p in intent.pools.items() if p.gpu_type == gpu_type}
             observation = Observation(
                 installed_gpus=installed,
-                sick_gpus=sum(
-                    sick
-                    for node, sick in self._sick_gpus.items()
-                    if self._gpu_types.get(node, gpu_type) == gpu_type
-                ),
+                sick_gpus=self._sick.count(gpu_type),
                 ready_gpus={n: seen.pools[n].ready_gpus for n in pools if n in seen.pools},
                 needed_gpus={n: needed[n] for n in pools if n in needed},
             )
@@ -182,15 +176,3 @@ class CapacityLoop:
         except TimeoutError as error:
             message = f"temporal: no answer in {_INFORM_WITHIN_S:g} s. Check that it is running."
             raise Unavailable(message, code="temporal-unavailable") from error
-
-    def _note_sick(self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent]) -> None:
-        """Count the GPUs that answer with a fault, and note what type they are of."""
-        for node in nodes:
-            faulty = node.count_faulty()
-            if faulty == 0:
-                self._sick_gpus.pop(node.node, None)
-            elif faulty is not None:
-                self._sick_gpus[node.node] = faulty
-                types = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
-                if len(types) == 1:
-                    self._gpu_types[node.node] = types.pop()

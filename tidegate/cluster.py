@@ -25,6 +25,7 @@ class Pod:
     created_at: float
     ready_at: float | None = None
     gpu: int | None = None
+    uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,10 @@ class GpuReading(_Published):
     """One GPU at one moment; a field is None where the card does not report it.
 
     `utilisation` is NVML's duty cycle, 0 to 1: the share of the last sample in which any kernel
-    ran. `fault` names the NVML error of a card that could not be read.
+    ran. `sm_utilisation` and `memory_bandwidth_utilisation` are GPM's, 0 to 1: how busy the
+    multiprocessors and the memory were since the reading before. `ecc_errors` are uncorrected ones
+    since the driver was loaded, and so are `xids`, each named once. `fault` names the NVML error
+    of a card that could not be read, `hung` the calls that have not come back.
     """
 
     index: int
@@ -88,15 +91,32 @@ class GpuReading(_Published):
     power_w: float | None = None
     temperature_c: float | None = None
     ecc_errors: int | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttled_by: tuple[str, ...] | None = None
+    remapped_rows: int | None = None
+    is_row_remap_pending: bool | None = None
+    has_row_remap_failed: bool | None = None
+    is_partitioned: bool | None = None
+    """By MIG: such a card has no duty cycle."""
+    sm_utilisation: float | None = None
+    memory_bandwidth_utilisation: float | None = None
+    xids: tuple[int, ...] | None = None
+    pids: tuple[int, ...] | None = None
+    pods: tuple[str, ...] | None = None
+    """Those that have it: names as the kubelet tells, else uids, found by the processes on it."""
     fault: str | None = None
+    hung: tuple[str, ...] = ()
 
 
 class EngineReading(_Published):
-    """One replica's engine at one moment; counters count since the engine's start."""
+    """One version of a model in one replica's engine; counters count since the engine's start."""
 
     pool: str
     replica: str
     gpu: int | None = None
+    model: str | None = None
+    version: str | None = None
     running: float | None = None
     waiting: float | None = None
     kv_cache_use: float | None = None
@@ -106,22 +126,27 @@ class EngineReading(_Published):
     """Mean wait of the requests started since the last scrape; None when none was."""
 
 
+class SickGpu(_Published):
+    """A GPU that cannot be counted on, and why."""
+
+    index: int
+    uuid: str | None = None
+    reason: str
+
+
 class NodeReading(_Published):
     """What one node's agent saw, once a second."""
 
     node: str
     at: float
+    gpu_type: str | None = None
+    """Of its budget; None from an agent that was not told."""
     gpus: tuple[GpuReading, ...] | None = None
     gpus_absent_because: str | None = None
     engines: tuple[EngineReading, ...] = ()
-    faulty_gpus: int | None = None
-    """How many of its cards answer with a fault; None where it cannot say."""
-
-    def count_faulty(self) -> int | None:
-        """Say how many cards answer with a fault, by the cards themselves where they are there."""
-        if self.gpus is None:
-            return self.faulty_gpus
-        return sum(gpu.fault is not None for gpu in self.gpus)
+    sick_gpus: tuple[SickGpu, ...] = ()
+    well_gpus: tuple[int, ...] = ()
+    """Where the cards are kept apart: which of them are sick, and which say that they are well."""
 
     @property
     def levels(self) -> Mapping[str, int]:

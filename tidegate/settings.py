@@ -64,6 +64,15 @@ class Settings(BaseModel):
         description="The worker's release, by which Temporal tells old code from new.",
     )
     node: str = Field("local", description="This node's name in readings.")
+    gpu_type: str | None = Field(
+        default=None, description="Type of this node's GPUs, as its budget is named."
+    )
+    pod_resources: Path | None = Field(
+        default=None, description="Socket of the kubelet's pod-resources API; by default none."
+    )
+    metrics: str | None = Field(
+        default=None, description="Where the agent serves its metrics, host:port; by default none."
+    )
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
     )
@@ -78,7 +87,7 @@ class Settings(BaseModel):
         """Where the keys of previews are."""
         return self.state / "previews" if self.previews is None else self.previews
 
-    @field_validator("temporal")
+    @field_validator("temporal", "metrics")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")

@@ -5,11 +5,13 @@
  * the folder named by TIDEGATE_NVML_STATE: "gpu-count" with a number, and "gpu-N" with words
  *
  *   utilisation_pct memory_used_bytes memory_total_bytes power_mw temperature_c
- *   ecc_errors remapped_rows xid mig error hang_ms        (each as key=value)
+ *   ecc_errors remapped_rows remap_failed xid mig sm_clock_mhz memory_clock_mhz throttle_reasons
+ *   gpm_sm_pct gpm_memory_pct pid error hang_ms hang_only   (each as key=value)
  *
  * A quantity without its word is not supported by that card. error=15 makes every call for that
- * card fail with NVML's error 15; hang_ms=3000 makes each take three seconds; xid=79 is reported
- * once to every event set that the card is registered with.
+ * card fail with NVML's error 15; hang_ms=3000 makes each take three seconds, and with
+ * hang_only=power_mw that one alone; xid=79 is reported once to every event set that the card is
+ * registered with; pid=0 is no process. With hang_ms in gpu-count the driver itself hangs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,12 @@ typedef struct { u64 total, free, used; } memory_t;
 typedef struct { unsigned version; u64 total, reserved, free, used; } memory_v2_t;
 typedef struct { void *device; u64 type, data; unsigned gpu_instance, compute_instance; } event_t;
 typedef struct { char registered[MOST_GPUS]; u64 told[MOST_GPUS]; } event_set_t;
+typedef struct { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; } process_t;
+typedef struct { unsigned version, supported; } gpm_support_t;
+typedef struct { unsigned sm_pct, memory_pct; } sample_t;
+typedef struct { unsigned id; int result; double value; char *names[3]; } gpm_metric_t;
+typedef struct { unsigned version, count; sample_t *earlier, *later; gpm_metric_t metrics[]; }
+    gpm_asked_t;
 
 static const u64 XID_EVENT = 0x8;
 
@@ -54,22 +62,34 @@ static int word(const char *line, const char *key, u64 *value) {
 
 static int index_of(void *device) { return (int)(size_t)device - 1; }
 
-static int read_card(void *device, char line[LINE_BYTES]) {
+static void hang(const char *line, const char *key) {
+    u64 ms;
+    char only[64];
+    snprintf(only, sizeof only, " hang_only=%s ", key);
+    if (word(line, "hang_ms", &ms) != SUCCESS) return;
+    if (strstr(line, " hang_only=") && !strstr(line, only)) return;
+    struct timespec pause = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+    nanosleep(&pause, NULL);
+}
+
+static int read_card_for(void *device, const char *key, char line[LINE_BYTES]) {
     char name[32];
     u64 value;
     if (!device) return INVALID;
     snprintf(name, sizeof name, "gpu-%d", index_of(device));
     if (read_line(name, line) != SUCCESS) return UNKNOWN;
-    if (word(line, "hang_ms", &value) == SUCCESS) {
-        struct timespec pause = { (time_t)(value / 1000), (long)(value % 1000) * 1000000 };
-        nanosleep(&pause, NULL);
-    }
+    for (char *end = line; *end; end++) if (*end == '\n') *end = ' '; /* ends the last word */
+    hang(line, key);
     return word(line, "error", &value) == SUCCESS ? (int)value : SUCCESS;
+}
+
+static int read_card(void *device, char line[LINE_BYTES]) {
+    return read_card_for(device, "card", line);
 }
 
 static int quantity(void *device, const char *key, u64 *value) {
     char line[LINE_BYTES];
-    int result = read_card(device, line);
+    int result = read_card_for(device, key, line);
     return result != SUCCESS ? result : word(line, key, value);
 }
 
@@ -87,6 +107,7 @@ static int copy(char *target, unsigned length, const char *text) {
 API nvmlDeviceGetCount_v2(unsigned *count) {
     char line[LINE_BYTES];
     int result = read_line("gpu-count", line);
+    if (result == SUCCESS) hang(line, "count");
     if (result == SUCCESS) *count = (unsigned)strtoul(line, NULL, 10);
     return result == SUCCESS && *count > MOST_GPUS ? INVALID : result;
 }
@@ -169,7 +190,56 @@ API nvmlDeviceGetTotalEccErrors(void *device, unsigned type, unsigned counter, u
 API nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncorrected,
                               unsigned *pending, unsigned *failed) {
     *corrected = *pending = *failed = 0;
+    small_quantity(device, "remap_failed", failed);
     return small_quantity(device, "remapped_rows", uncorrected);
+}
+
+API nvmlDeviceGetClockInfo(void *device, unsigned which, unsigned *mhz) {
+    return small_quantity(device, which == 1 ? "sm_clock_mhz" : "memory_clock_mhz", mhz);
+}
+
+API nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *reasons) {
+    return quantity(device, "throttle_reasons", reasons);
+}
+
+API nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *running) {
+    unsigned pid = 0, most = *count;
+    int result = small_quantity(device, "pid", &pid);
+    if (result != SUCCESS) return result;
+    *count = pid != 0;
+    if (most < *count) return INSUFFICIENT_SIZE;
+    if (*count) running[0] = (process_t){ pid, 0, 0xFFFFFFFF, 0xFFFFFFFF };
+    return SUCCESS;
+}
+
+API nvmlGpmQueryDeviceSupport(void *device, gpm_support_t *support) {
+    u64 value;
+    support->supported = quantity(device, "gpm_sm_pct", &value) == SUCCESS;
+    return SUCCESS;
+}
+
+API nvmlGpmSampleAlloc(sample_t **sample) {
+    *sample = calloc(1, sizeof **sample);
+    return *sample ? SUCCESS : MEMORY;
+}
+
+API nvmlGpmSampleGet(void *device, sample_t *sample) {
+    small_quantity(device, "gpm_memory_pct", &sample->memory_pct);
+    return small_quantity(device, "gpm_sm_pct", &sample->sm_pct);
+}
+
+API nvmlGpmMetricsGet(gpm_asked_t *asked) {
+    for (unsigned i = 0; i < asked->count; i++) {
+        gpm_metric_t *metric = &asked->metrics[i];
+        metric->result = asked->earlier && asked->later ? SUCCESS : INVALID;
+        metric->value = metric->id == 2 ? asked->later->sm_pct : asked->later->memory_pct;
+    }
+    return SUCCESS;
+}
+
+API nvmlGpmSampleFree(sample_t *sample) {
+    free(sample);
+    return SUCCESS;
 }
 
 API nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {

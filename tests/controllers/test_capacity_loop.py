@@ -243,7 +243,33 @@ async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: H
     assert await sick(NOW, (FAULT, FINE), NOW) == 2
     assert await sick(NOW + 1, None, NOW + 1) == 2, "NVML is absent: nothing was mended"
     assert await sick(NOW + 30, (FAULT, FINE), NOW + 1) == 2, "its agent is silent"
-    assert await sick(NOW + 31, (FINE, FINE), NOW + 31) == 1
+    assert await sick(NOW + 31, (FINE,), NOW + 31) == 2, "the card itself says nothing"
+    mended = FAULT.model_copy(update={"fault": None})
+    assert await sick(NOW + 32, (mended, FINE), NOW + 32) == 1
+
+
+async def test_a_gpu_that_falls_sick_and_one_that_mends_are_each_told_once(house: House) -> None:
+    xid = FINE.model_copy(update={"xids": (79,)})
+    hung = GpuReading(index=1, hung=("name", "uuid"))
+    for at, gpu in enumerate((FINE, xid, xid, hung, FINE, FINE)):
+        await house.redis.publish_reading(node(NOW + at, gpus=(gpu,)))
+        await house.loop.tick(NOW + at)
+    events = [event for event in await told(house.redis) if event.type.startswith("gpu.")]
+    assert [(e.type, e.subject, e.data["reason"]) for e in events] == [
+        ("gpu.sick", "gpu/local/1", "Xid 79"),
+        ("gpu.mended", "gpu/local/1", "no more: Xid 79"),
+    ]
+    assert events[1].at.timestamp() == NOW + 4, "a card that hangs has not mended"
+
+
+@pytest.mark.parametrize(("gpu_type", "sick"), [("h100", 1), ("a100", 0), (None, 1)])
+async def test_a_sick_gpu_is_taken_out_of_its_own_budget(
+    house: House, gpu_type: str | None, sick: int
+) -> None:
+    reading = node(NOW, gpus=(FAULT,)).model_copy(update={"gpu_type": gpu_type})
+    await house.redis.publish_reading(reading)
+    await house.loop.tick(NOW)
+    assert house.budgets.heard[-1].sick_gpus == sick
 
 
 async def test_a_sick_gpu_counts_against_the_budget_of_its_own_type(house: House) -> None:

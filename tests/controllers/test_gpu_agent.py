@@ -1,13 +1,13 @@
 """The GPU agent: what cannot be read is absent in its reading, and says why where it can."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from controllers.gpu_agent import GpuAgent
+from controllers.gpu_agent import GpuAgent, Node, Owners
 from embedded.ports import LOOPBACK, free_ports
 from tests.controllers.published import NOW, MemoryCluster
 from tests.real_redis import real_redis
@@ -19,14 +19,18 @@ from tidegate.errors import Unavailable
 from tidegate.readings import Absent, GpuReading, NodeReading
 
 NO_LIBRARY = Path("/no/such/libnvidia-ml.so")
+NODE = Node("node-1", "h100")
 CARDS = (GpuReading(index=0, utilisation=0.5), GpuReading(index=1, fault="GPU_IS_LOST"))
 
 
 class Cards(NvmlReader):
     """The cards below the library."""
 
+    def __init__(self, cards: Iterable[GpuReading] = CARDS) -> None:
+        self._told = tuple(cards)
+
     async def read(self) -> tuple[GpuReading, ...] | Absent:
-        return CARDS
+        return self._told
 
 
 @dataclass
@@ -66,13 +70,18 @@ class House:
     redis: Redis
     metrics: EngineMetrics
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
-    nvml: NvmlReader = field(default_factory=lambda: Cards(None))
+    nvml: NvmlReader = field(default_factory=Cards)
+    kubelet: Owners | None = None
+
+    def agent(self) -> GpuAgent:
+        node = replace(NODE, kubelet=self.kubelet)
+        return GpuAgent(node, self.redis, self.cluster, self.nvml, self.metrics)
 
     async def read(self, *pods: Pod) -> NodeReading:
         """Tick once over these pods; returns what was published."""
         pools = {"image": PoolStatus("image", len(pods), 1, pods)}
         self.cluster.state = ClusterState(revision=2, gpus={"h100": 2}, pools=pools)
-        await GpuAgent("node-1", self.redis, self.cluster, self.nvml, self.metrics).tick(NOW)
+        await self.agent().tick(NOW)
         ((reading,), _) = await self.redis.readings()
         return reading
 
@@ -87,12 +96,42 @@ async def test_gpus_and_the_engines_beside_them_are_published(
     house: House, engines: Engines
 ) -> None:
     reading = await house.read(engines.pod("image-1", gpu=1))
-    assert (reading.node, reading.at) == ("node-1", NOW)
+    assert (reading.node, reading.at, reading.gpu_type) == ("node-1", NOW, "h100")
     assert (reading.gpus, reading.gpus_absent_because) == (CARDS, None)
     (engine,) = reading.engines
     assert (engine.pool, engine.replica, engine.gpu) == ("image", "image-1", 1)
     assert engine.running == 3.0
     assert engine.waiting is None, "what an engine does not tell is absent, not zero"
+
+
+@dataclass
+class Kubelet:
+    """Knows who has the first card, unless it is mute."""
+
+    told: Mapping[str, tuple[str, ...]] | Absent
+
+    async def owners(self) -> Mapping[str, tuple[str, ...]] | Absent:
+        return self.told
+
+
+async def test_an_engine_s_gpu_is_found_by_the_kubelet(house: House, engines: Engines) -> None:
+    house.nvml = Cards([GpuReading(index=0, uuid="GPU-0"), GpuReading(index=1, uuid="GPU-1")])
+    house.kubelet = Kubelet({"GPU-1": ("image-1",)})
+    pod = replace(engines.pod("image-1"), gpu=None)
+    reading = await house.read(pod)
+    assert [gpu.pods for gpu in reading.gpus or ()] == [(), ("image-1",)]
+    assert [engine.gpu for engine in reading.engines] == [1]
+
+
+async def test_an_engine_s_gpu_is_found_by_its_processes_where_the_kubelet_is_mute(
+    house: House, engines: Engines
+) -> None:
+    house.nvml = Cards([GpuReading(index=0, uuid="GPU-0", pods=("some-uid",))])
+    house.kubelet = Kubelet(Absent("away"))
+    reading = await house.read(replace(engines.pod("image-1"), gpu=None, uid="some-uid"))
+    assert [engine.gpu for engine in reading.engines] == [0]
+    reading = await house.read(replace(engines.pod("image-1"), gpu=None, uid="other"))
+    assert [engine.gpu for engine in reading.engines] == [None], "nobody knows"
 
 
 async def test_an_absent_nvml_is_published_as_absent_with_its_reason(
@@ -126,8 +165,6 @@ async def test_a_cluster_that_is_away_publishes_nothing_in_place_of_what_is_unkn
     before = await house.read()
     house.cluster.is_away = True
     with pytest.raises(Unavailable):
-        await GpuAgent("node-1", house.redis, house.cluster, house.nvml, house.metrics).tick(
-            NOW + 9
-        )
+        await house.agent().tick(NOW + 9)
     ((after,), _) = await house.redis.readings()
     assert after == before, "so that it grows old"

@@ -14,7 +14,7 @@ from tests.embedded.until import until
 from tests.real_redis import RealRedis, real_redis
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_readings import CHANGED
-from tidegate.readings import DemandReading, GpuReading, NodeReading
+from tidegate.readings import DemandReading, GpuReading, NodeReading, SickGpu
 
 PERIOD_S = 60.0
 
@@ -109,9 +109,10 @@ async def test_what_each_card_reads_is_there_where_it_is_asked_for(house: House)
     await house.redis.publish_reading(whole)
     ((with_cards,), _) = await house.redis.readings()
     ((without,), _) = await house.redis.readings(gpus=False)
-    assert with_cards == whole.model_copy(update={"faulty_gpus": 1})
-    assert (without.gpus, without.count_faulty()) == (None, 1)
+    sick = (SickGpu(index=1, reason="NVML answers GPU_IS_LOST"),)
+    assert with_cards == whole.model_copy(update={"sick_gpus": sick, "well_gpus": (0,)})
+    assert (without.gpus, without.sick_gpus, without.well_gpus) == (None, sick, (0,))
     unread = whole.model_copy(update={"gpus": None, "gpus_absent_because": "no driver"})
     await house.redis.publish_reading(unread)
     ((after,), _) = await house.redis.readings()
-    assert (after.gpus, after.count_faulty()) == (None, None)
+    assert (after.gpus, after.sick_gpus, after.well_gpus) == (None, (), ())

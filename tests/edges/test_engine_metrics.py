@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from embedded.ports import LOOPBACK, free_ports
-from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
+from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget, load_engines
 from tidegate.errors import Unavailable
 from tidegate.readings import EngineReading
 
@@ -26,6 +27,10 @@ class Engine:
         return web.Response(text=self.text, status=self.status)
 
     async def scrape(self, *lines: str, replica: str = "image-1") -> EngineReading:
+        (reading,) = await self.scrape_all(*lines, replica=replica)
+        return reading
+
+    async def scrape_all(self, *lines: str, replica: str = "image-1") -> tuple[EngineReading, ...]:
         self.text = "\n".join([*lines, ""])
         return await self.metrics.scrape(EngineTarget("image", replica, self.address, gpu=2))
 
@@ -74,6 +79,7 @@ async def test_vllm_s_series_are_read_summed_over_labels(engine: Engine) -> None
         pool="image",
         replica="image-1",
         gpu=2,
+        model="image",
         running=5.0,
         waiting=7.0,
         kv_cache_use=0.5,
@@ -132,3 +138,74 @@ async def test_an_engine_that_refuses_is_unavailable(engine: Engine) -> None:
 async def test_a_page_that_is_no_metrics_is_unavailable(engine: Engine) -> None:
     with pytest.raises(Unavailable, match="not in Prometheus' text format"):
         await engine.scrape("<html><body>Welcome!</body></html>")
+
+
+RECORDED = Path(__file__).with_name("engines")
+"""What each engine tells, written after its documentation: names, labels and types are its own."""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "vllm",
+            {
+                "model": "chat",
+                "running": 12.0,
+                "waiting": 3.0,
+                "kv_cache_use": 0.61,
+                "requests_total": 940.0,
+                "tokens_total": 51200.0,
+            },
+        ),
+        (
+            "sglang",
+            {
+                "model": "chat",
+                "running": 7.0,
+                "waiting": 2.0,
+                "kv_cache_use": 0.28,
+                "requests_total": 310.0,
+                "tokens_total": 7557.0,
+            },
+        ),
+        (
+            "tgi",
+            {"running": 4.0, "waiting": 1.0, "requests_total": 88.0, "tokens_total": 9000.0},
+        ),
+    ],
+)
+async def test_each_engine_s_own_names_are_known(
+    engine: Engine, name: str, expected: dict[str, object]
+) -> None:
+    text = (RECORDED / f"{name}.txt").read_text()
+    first = await engine.scrape(*text.splitlines())
+    assert first == EngineReading.model_validate(
+        {"pool": "image", "replica": "image-1", "gpu": 2, **expected}
+    )
+    # Four more requests, that waited 6 s together.
+    later = text.replace("_sum 20.0", "_sum 26.0").replace("_count 40", "_count 44")
+    later = later.replace('_sum{model_name="chat"} 20.0', '_sum{model_name="chat"} 26.0')
+    later = later.replace('_count{model_name="chat"} 40', '_count{model_name="chat"} 44')
+    assert (await engine.scrape(*later.splitlines())).queue_wait_s == 1.5
+
+
+async def test_versions_side_by_side_are_read_each_by_itself(engine: Engine) -> None:
+    text = (RECORDED / "triton.txt").read_text()
+    await engine.scrape_all(*text.splitlines())
+    busier = text.replace(
+        'us{model="chat",version="2"} 4000000', 'us{model="chat",version="2"} 9000000'
+    )
+    busier = busier.replace(
+        'success{model="chat",version="2"} 20', 'success{model="chat",version="2"} 22'
+    )
+    one, two = await engine.scrape_all(*busier.splitlines())
+    assert (one.version, one.waiting, one.requests_total) == ("1", 0.0, 100.0)
+    assert (two.version, two.waiting, two.requests_total) == ("2", 5.0, 22.0)
+    assert (one.queue_wait_s, two.queue_wait_s) == (None, 2.5)
+    assert two.running is None, "Triton does not tell"
+
+
+def test_no_series_belongs_to_two_engines() -> None:
+    names = [name for series in load_engines().values() for name in series.names]
+    assert len(names) == len(set(names))

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from embedded.nvml.build import STATE_SETTING, build
 from tests.debian import is_there, packages
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
-from tidegate.edges.nvml import NvmlReader
+from tidegate.edges.nvml import NvmlReader, pods_of
 from tidegate.readings import Absent, GpuReading
 
 BUSY = GpuState.under(0.75, memory_share=0.5, pid=42)
@@ -61,6 +62,9 @@ async def test_the_real_binding_reads_every_card(library: Path) -> None:
         memory_total_bytes=80 * 1024**3,
         power_w=542.5,
         temperature_c=66.0,
+        xids=(),
+        pids=(42,),
+        pods=(),
     )
     assert second.index == 1
     assert second.uuid != first.uuid
@@ -76,10 +80,12 @@ async def test_a_card_is_read_anew_each_time(library: Path, gpus: Path) -> None:
     assert [card.utilisation for card in reading] == [0.1]
 
 
-async def test_a_lost_card_has_a_fault_and_the_others_are_read(library: Path, gpus: Path) -> None:
+async def test_a_card_that_falls_off_the_bus_is_still_known(library: Path, gpus: Path) -> None:
+    reader = NvmlReader(library)
+    before, _ = await read_with(reader)
     add(gpus, 0, "error=15")
-    lost, other = await read(library)
-    assert lost == GpuReading(index=0, fault="GPU_IS_LOST")
+    lost, other = await read_with(reader)
+    assert (lost.uuid, lost.fault, lost.utilisation) == (before.uuid, "GPU_IS_LOST", None)
     assert other.utilisation == 0.75
 
 
@@ -109,20 +115,139 @@ async def test_a_driver_that_goes_and_comes_back_is_absent_meanwhile(
     assert isinstance(await reader.read(), tuple)
 
 
+def hang_driver(gpus: Path, ms: int) -> None:
+    (gpus / "gpu-count").write_text(f"2 hang_ms={ms}\n")
+
+
 async def test_a_driver_that_hangs_is_absent_after_a_second_and_read_again_when_it_answers(
     library: Path, gpus: Path
 ) -> None:
     reader = NvmlReader(library)
-    add(gpus, 0, "hang_ms=1200")
+    hang_driver(gpus, 1200)
     hung = Absent("nvml did not answer in 1 s")
     assert await reader.read() == hung
-    write_gpu(gpus, 0, BUSY)
+    write_count(gpus, 2)
 
     async def answers() -> bool:
         return await reader.read() != hung
 
     await until(answers)
     assert isinstance(await reader.read(), tuple)
+
+
+async def test_a_call_that_hangs_is_absent_alone_until_it_comes_back(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    add(gpus, 0, "hang_ms=900 hang_only=power_mw")
+    one, other = await read_with(reader)
+    assert (one.power_w, one.hung, one.fault) == (None, ("power_w",), None)
+    assert (one.utilisation, one.temperature_c) == (0.75, 66.0), "before it and after it"
+    assert (other.power_w, other.hung) == (542.5, ())
+    write_gpu(gpus, 0, BUSY)
+
+    async def answers() -> bool:
+        return (await read_with(reader))[0].power_w is not None
+
+    await until(answers)
+
+
+async def test_a_card_that_hangs_is_absent_alone_and_piles_up_no_threads(
+    library: Path, gpus: Path
+) -> None:
+    before = set(threading.enumerate())
+    add(gpus, 0, "hang_ms=60000")
+    reader = NvmlReader(library)
+    for _ in range(4):
+        one, other = await read_with(reader)
+        assert (one.utilisation, one.hung) == (None, ("identity", "utilisation"))
+        assert other.utilisation == 0.75
+        mine = [each for each in threading.enumerate() if each.name == "nvml-0"]
+        assert len(set(mine) - before) == 2
+
+
+async def read_with(reader: NvmlReader) -> tuple[GpuReading, ...]:
+    reading = await reader.read()
+    assert not isinstance(reading, Absent), reading
+    return reading
+
+
+async def test_every_figure_that_a_card_has_is_read(library: Path, gpus: Path) -> None:
+    add(gpus, 0, "mig=0 sm_clock_mhz=1980 memory_clock_mhz=3201 throttle_reasons=69 ecc_errors=2")
+    add(gpus, 0, "remapped_rows=3 remap_failed=1 gpm_sm_pct=40 gpm_memory_pct=25 xid=48")
+    reader = NvmlReader(library)
+    first, _ = await read_with(reader)
+    assert (first.sm_clock_mhz, first.memory_clock_mhz) == (1980, 3201)
+    assert first.throttled_by == ("power_cap", "hardware_thermal"), "idle is not throttled"
+    assert (first.ecc_errors, first.remapped_rows, first.has_row_remap_failed) == (2, 3, True)
+    assert (first.is_row_remap_pending, first.is_partitioned) == (False, False)
+    assert first.xids == (48,)
+    assert first.sm_utilisation is None, "GPM needs two samples"
+    second, _ = await read_with(reader)
+    assert (second.sm_utilisation, second.memory_bandwidth_utilisation) == (0.4, 0.25)
+    assert second.xids == (48,), "until the driver is loaded anew"
+
+
+async def test_a_driver_that_is_loaded_anew_has_told_no_xid(library: Path, gpus: Path) -> None:
+    reader = NvmlReader(library)
+    add(gpus, 0, f"xid={XID_OF_A_GPU_OFF_THE_BUS}")
+    assert (await read_with(reader))[0].xids == (XID_OF_A_GPU_OFF_THE_BUS,)
+    (gpus / "gpu-count").unlink()
+    assert isinstance(await reader.read(), Absent)
+    write_gpu(gpus, 0, BUSY)
+    write_count(gpus, 2)
+    assert (await read_with(reader))[0].xids == ()
+
+
+@pytest.mark.parametrize("code", [3, 6, 13])
+async def test_an_error_that_says_a_figure_is_missing_is_no_fault(
+    library: Path, gpus: Path, code: int
+) -> None:
+    add(gpus, 0, f"error={code}")
+    card, other = await read(library)
+    assert card == GpuReading(index=0)
+    assert other.utilisation == 0.75
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"), [(15, "GPU_IS_LOST"), (16, "RESET_REQUIRED"), (999, "UNKNOWN")]
+)
+async def test_an_error_of_the_card_is_its_fault(
+    library: Path, gpus: Path, code: int, fault: str
+) -> None:
+    add(gpus, 0, f"error={code}")
+    card, other = await read(library)
+    assert card == GpuReading(index=0, fault=fault)
+    assert other.utilisation == 0.75
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(9, "DRIVER_NOT_LOADED"), (12, "LIBRARY_NOT_FOUND"), (1, "UNINITIALIZED")]
+)
+async def test_an_error_of_the_driver_is_an_absent_reading_and_it_is_opened_anew(
+    library: Path, gpus: Path, code: int, name: str
+) -> None:
+    reader = NvmlReader(library)
+    add(gpus, 0, f"error={code}")
+    absent = await reader.read()
+    assert isinstance(absent, Absent)
+    assert absent.reason.endswith(f"({name})")
+    write_gpu(gpus, 0, BUSY)
+    assert len(await read_with(reader)) == 2
+
+
+def test_a_process_s_pod_is_known_by_its_control_group(tmp_path: Path) -> None:
+    uid = "0a1b2c3d-1111-2222-3333-444455556666"
+    groups = {
+        1: f"0::/kubepods/burstable/pod{uid}/5f0c",
+        2: f"0::/kubepods.slice/kubepods-pod{uid.replace('-', '_')}.slice/cri-5f0c.scope",
+        3: "0::/user.slice",
+    }
+    for pid, text in groups.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(text + "\n")
+    assert pods_of([1, 2], tmp_path) == (uid,)
+    assert pods_of([3, 4], tmp_path) == (), "in no pod, and ended"
 
 
 def test_an_xid_is_told_once_as_an_event(library: Path, gpus: Path) -> None:
@@ -171,7 +296,7 @@ def test_a_machine_without_a_card_has_no_reading_and_a_reason() -> None:
 
 
 def test_a_program_ends_though_the_driver_hangs(library: Path, gpus: Path) -> None:
-    add(gpus, 0, "hang_ms=60000")
+    hang_driver(gpus, 60000)
     program = f"""
 import asyncio, pathlib
 from tidegate.edges.nvml import NvmlReader

@@ -70,7 +70,7 @@ async def test_requests_beyond_the_slots_queue_and_every_metric_tells_it(replica
     async with EngineMetrics() as metrics, asyncio.TaskGroup() as asking:
 
         async def shows(running: int, waiting: int, kv_cache_use: float) -> bool:
-            reading = await metrics.scrape(replica.target)
+            (reading,) = await metrics.scrape(replica.target)
             assert reading.kv_cache_use is not None
             is_as_full = abs(reading.kv_cache_use - kv_cache_use) < 1e-9
             return (reading.running, reading.waiting, is_as_full) == (running, waiting, True)
@@ -81,7 +81,7 @@ async def test_requests_beyond_the_slots_queue_and_every_metric_tells_it(replica
         requests += [asking.create_task(replica.ask({"work": 1})) for _ in range(2)]
         await until(lambda: shows(2, 2, 1.0))
         answers = [(await request)[1] for request in requests]
-        after = await metrics.scrape(replica.target)
+        (after,) = await metrics.scrape(replica.target)
     assert {answer["replica"] for answer in answers} == {"image-1"}
     assert [answer["queue_wait_s"] > 0 for answer in answers] == [False, False, True, True]
     assert {answer["service_s"] for answer in answers[:2]} == {0.8, 0.84}
@@ -115,7 +115,7 @@ async def test_a_client_that_leaves_gives_its_place_to_the_next(replica: Running
         leaving = [asking.create_task(replica.ask({"work": 100})) for _ in range(3)]
 
         async def counts(running: int, waiting: int) -> bool:
-            reading = await metrics.scrape(replica.target)
+            (reading,) = await metrics.scrape(replica.target)
             return (reading.running, reading.waiting) == (running, waiting)
 
         await until(lambda: counts(2, 1))
@@ -133,7 +133,8 @@ async def test_a_replica_told_to_end_finishes_what_runs_and_refuses_what_waits(
         requests = [asking.create_task(replica.ask({"work": 5})) for _ in range(3)]
 
         async def one_waits() -> bool:
-            return (await metrics.scrape(replica.target)).waiting == 1
+            (reading,) = await metrics.scrape(replica.target)
+            return reading.waiting == 1
 
         await until(one_waits)
         os.kill(replica.pid, signal.SIGTERM)

@@ -1,5 +1,7 @@
 """From many readings to one: what is missing is never zero, and what is silent is not counted."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +20,11 @@ from tidegate.rules import measures
 NOW = 1_772_000_000.0
 LIMIT_S = 5.0
 GONE_S = 10 * LIMIT_S
+NUMBERS = itertools.count()
 
 
 def engine(pool: str = "image", **read: float | None) -> EngineReading:
-    return EngineReading.model_validate({"pool": pool, "replica": "r", **read})
+    return EngineReading.model_validate({"pool": pool, "replica": f"r-{next(NUMBERS)}", **read})
 
 
 def node(*engines: EngineReading, age_s: float = 0.0, **more: object) -> NodeReading:
@@ -106,6 +109,19 @@ def test_a_replica_that_started_nothing_waits_no_time_only_where_nobody_queues()
     assert wait(node(engine(waiting=3.0))).value is None
     assert wait(node(engine())).value is None
     assert wait(node(engine(waiting=0.0, queue_wait_s=2.0))).value == 2.0
+
+
+def version(number: str, **read: float | None) -> EngineReading:
+    told = {"model": "chat", "version": number, "replica": "one"}
+    return engine("image", **read).model_copy(update=told)
+
+
+def test_a_full_version_is_not_hidden_by_the_mean_of_all() -> None:
+    nodes = node(version("1", queue_wait_s=0.2), version("2", queue_wait_s=4.0))
+    assert wait(nodes).value == 4.0
+    assert load(
+        [node(version("1", waiting=1.0), version("2", waiting=0.0))], gateway(5.0)
+    ).value == (10.0 / 10.0), "both are one replica"
 
 
 def test_the_oldest_reading_decides_the_age() -> None:

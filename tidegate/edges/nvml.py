@@ -2,142 +2,282 @@
 
 import asyncio
 import ctypes
-import queue
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import pynvml
 
+from tidegate.edges.hanging import Call, HangingCalls
 from tidegate.readings import Absent, GpuReading
 
-_DEADLINE_S: Final = 1.0
+_OPEN_WITHIN_S: Final = 1.0
+_CALL_WITHIN_S: Final = 0.25
+_NEXT_CARD_AFTER_S: Final = 0.02
 _MEMORY_V2: Final = 0x02000028
+_POD_IN_CGROUP: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 
 _NAMES: Final = {
     getattr(pynvml, name): name.removeprefix("NVML_ERROR_")
     for name in dir(pynvml)
     if name.startswith("NVML_ERROR_")
 }
-_FIELD_MISSING: Final = frozenset(
+_FIGURE_MISSING: Final = frozenset(
     {
         pynvml.NVML_ERROR_NOT_SUPPORTED,
         pynvml.NVML_ERROR_NO_PERMISSION,
         pynvml.NVML_ERROR_NOT_FOUND,
         pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_NO_DATA,
         pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
     }
 )
 """Errors that say a card or its driver lacks one quantity, and nothing about its health."""
-
-_Value = TypeVar("_Value")
-_Answer = tuple[GpuReading, ...] | Absent
+_DRIVER_MISSING: Final = frozenset(
+    {
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    }
+)
+"""Errors of a driver that was unloaded or upgraded: it is opened anew at the next reading."""
+_THROTTLED_BY: Final = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power_cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware_slowdown",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware_thermal",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power_brake",
+    pynvml.nvmlClocksEventReasonSyncBoost: "sync_boost",
+}
+"""Idle and set clocks are reasons too, but nothing throttles the card then."""
 
 
 class NvmlReader:
     """Reads every GPU through the library given, else through the system's.
 
-    NVML may block for ever on a broken card, so its calls run in a thread of their own that
-    neither this program's end nor the next reading waits for.
+    NVML may block for ever on a broken card, so each card's calls run in a thread of their own,
+    each with a deadline of 0.25 s.
     """
 
     def __init__(self, library: Path | None = None) -> None:
         self._library = library
-        self._is_initialised = False
-        self._asked: queue.SimpleQueue[Future[_Answer]] = queue.SimpleQueue()
-        self._pending: Future[_Answer] | None = None
-        self._thread: threading.Thread | None = None
+        self._is_open = False
+        self._driver = HangingCalls("nvml", deadline_s=_OPEN_WITHIN_S)
+        self._cards: list[_Card] = []
 
     async def read(self) -> tuple[GpuReading, ...] | Absent:
-        """Read all GPUs; a field is None where a card lacks it, a card that fails has a `fault`.
+        """Read all GPUs; a figure is None where a card lacks it, or where its call hangs.
 
-        Absent where there is no library or driver, or when it does not answer within 1 s.
+        A card that fails has a `fault`. Absent where there is no library or driver, or when the
+        driver does not answer within 1 s.
         """
-        late = Absent(f"nvml did not answer in {_DEADLINE_S:g} s")
-        if self._pending is not None and not self._pending.done():
-            return late
-        self._pending = self._ask()
-        try:
-            return await asyncio.wait_for(
-                asyncio.shield(asyncio.wrap_future(self._pending)), _DEADLINE_S
-            )
-        except TimeoutError:
-            return late
+        count = (await self._driver.make({"count": self._count})).get("count")
+        match count:
+            case int():
+                pass
+            case pynvml.NVMLError():
+                return self._absent(count)
+            case Exception():
+                return Absent(f"nvml: {count}")
+            case _:
+                return Absent(f"nvml did not answer in {_OPEN_WITHIN_S:g} s")
+        while len(self._cards) < count:
+            self._cards.append(_Card(len(self._cards)))
+        read = await self._read_cards(count)
+        for each in read:
+            if isinstance(each, pynvml.NVMLError):
+                return self._absent(each)
+        return tuple(each for each in read if isinstance(each, GpuReading))
 
-    def _ask(self) -> Future[_Answer]:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._answer_for_ever, name="nvml", daemon=True)
-            self._thread.start()
-        future: Future[_Answer] = Future()
-        self._asked.put(future)
-        return future
+    async def _read_cards(self, count: int) -> list[GpuReading | pynvml.NVMLError]:
+        """Read one card after the other, which is cheaper; none waits long for a slow one."""
+        reading: list[asyncio.Task[GpuReading | pynvml.NVMLError]] = []
+        for card in self._cards[:count]:
+            reading.append(asyncio.create_task(card.read()))
+            await asyncio.wait(reading[-1:], timeout=_NEXT_CARD_AFTER_S)
+        return await asyncio.gather(*reading)
 
-    def _answer_for_ever(self) -> None:
-        while True:
-            future = self._asked.get()
-            try:
-                future.set_result(self._read_all())
-            except pynvml.NVMLError as error:
-                # The driver may have been unloaded or upgraded: begin anew at the next reading.
-                self._is_initialised = False
-                future.set_result(Absent(f"nvml: {error} ({_name_of(error)})"))
-            except OSError as error:
-                future.set_result(Absent(f"nvml: {error}"))
-            except BaseException as error:
-                future.set_exception(error)
-                raise
+    def _absent(self, error: pynvml.NVMLError) -> Absent:
+        self._is_open = False
+        return Absent(f"nvml: {error} ({_name_of(error)})")
 
-    def _read_all(self) -> tuple[GpuReading, ...]:
-        if not self._is_initialised:
+    def _count(self) -> int:
+        if not self._is_open:
             if self._library is not None:
                 # The binding then finds this one under its soname, already loaded.
                 ctypes.CDLL(str(self._library), mode=ctypes.RTLD_GLOBAL)
             pynvml.nvmlInit()
-            self._is_initialised = True
-        return tuple(_read_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
+            self._is_open = True
+            # What another driver handed out is worth nothing to this one.
+            for card in self._cards:
+                card.begin_anew()
+        count: int = pynvml.nvmlDeviceGetCount()
+        return count
 
 
-def _read_gpu(index: int) -> GpuReading:
-    try:
-        card = pynvml.nvmlDeviceGetHandleByIndex(index)
-        duty = _optional(lambda: pynvml.nvmlDeviceGetUtilizationRates(card).gpu / 100)
-        memory = _optional(lambda: pynvml.nvmlDeviceGetMemoryInfo(card, version=_MEMORY_V2))
-        if memory is None:
-            memory = _optional(lambda: pynvml.nvmlDeviceGetMemoryInfo(card))
-        return GpuReading(
-            index=index,
-            uuid=_optional(lambda: pynvml.nvmlDeviceGetUUID(card)),
-            name=_optional(lambda: pynvml.nvmlDeviceGetName(card)),
-            utilisation=duty,
-            memory_used_bytes=None if memory is None else memory.used,
-            memory_total_bytes=None if memory is None else memory.total,
-            power_w=_optional(lambda: pynvml.nvmlDeviceGetPowerUsage(card) / 1000),
-            temperature_c=_optional(
-                lambda: pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU)
+class _Card:
+    """One GPU: its handle, its calls, and what it told since the driver was opened."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._calls = HangingCalls(f"nvml-{index}", deadline_s=_CALL_WITHIN_S)
+        self._figures: Mapping[str, Call] = {
+            "identity": self._identity,
+            "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(self._handle()).gpu / 100,
+            "memory": self._memory,
+            "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle()) / 1000,
+            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(
+                self._handle(), pynvml.NVML_TEMPERATURE_GPU
             ),
-            ecc_errors=_optional(lambda: _uncorrected_ecc_errors(card)),
+            "ecc_errors": lambda: pynvml.nvmlDeviceGetTotalEccErrors(
+                self._handle(), pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+            ),
+            "sm_clock_mhz": lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),
+            "throttled_by": self._throttled_by,
+            "remapped_rows": lambda: pynvml.nvmlDeviceGetRemappedRows(self._handle()),
+            "is_partitioned": lambda: pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1,
+            "gpm": self._gpm,
+            "xids": self._newest_xids,
+            "processes": self._processes,
+        }
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what came from another driver, which would have a reset card stay sick."""
+        self._card: object | None = None
+        self._named: dict[str, str] = {}
+        self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
+        self._events: object | None = None
+        self._samples: list[Any] = []
+        self._xids: set[int] = set()
+
+    async def read(self) -> GpuReading | pynvml.NVMLError:
+        """Read what answers in time; an error only where the driver itself is gone."""
+        answers = await self._calls.make(self._figures)
+        figures: dict[str, Any] = {}
+        faults: list[str] = []
+        for name, answer in answers.items():
+            match answer:
+                case pynvml.NVMLError() if answer.value in _DRIVER_MISSING:
+                    return answer
+                case pynvml.NVMLError() if answer.value in _FIGURE_MISSING:
+                    pass
+                case pynvml.NVMLError():
+                    faults.append(_name_of(answer))
+                case Exception():
+                    raise answer
+                case dict():
+                    figures |= answer
+                case _:
+                    figures[name] = answer
+        if "remapped_rows" in figures:
+            corrected, uncorrected, pending, failed = figures["remapped_rows"]
+            figures["remapped_rows"] = corrected + uncorrected
+            figures["is_row_remap_pending"] = pending != 0
+            figures["has_row_remap_failed"] = failed != 0
+        return GpuReading(
+            index=self._index,
+            fault=faults[0] if faults else None,
+            hung=tuple(sorted(self._calls.hung)),
+            **figures,
         )
-    except pynvml.NVMLError as error:
-        return GpuReading(index=index, fault=_name_of(error))
 
+    def _handle(self) -> object:
+        if self._card is None:
+            self._card = pynvml.nvmlDeviceGetHandleByIndex(self._index)
+        return self._card
 
-def _uncorrected_ecc_errors(card: object) -> int:
-    count: int = pynvml.nvmlDeviceGetTotalEccErrors(
-        card, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
-    )
-    return count
+    def _identity(self) -> dict[str, str]:
+        """Say which card it is: once, so that one that is lost is still known by its uuid."""
+        if not self._named:
+            self._named = {
+                "uuid": pynvml.nvmlDeviceGetUUID(self._handle()),
+                "name": pynvml.nvmlDeviceGetName(self._handle()),
+            }
+        return self._named
 
+    def _memory(self) -> dict[str, int]:
+        try:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle(), version=_MEMORY_V2)
+        except pynvml.NVMLError as error:
+            if error.value not in _FIGURE_MISSING:
+                raise
+            memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle())
+        return {"memory_used_bytes": memory.used, "memory_total_bytes": memory.total}
 
-def _optional(read: Callable[[], _Value]) -> _Value | None:
-    try:
-        return read()
-    except pynvml.NVMLError as error:
-        if error.value in _FIELD_MISSING:
-            return None
-        raise
+    def _clock_mhz(self, which: int) -> int:
+        clock_mhz: int = pynvml.nvmlDeviceGetClockInfo(self._handle(), which)
+        return clock_mhz
+
+    def _throttled_by(self) -> tuple[str, ...]:
+        reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle())
+        return tuple(name for bit, name in _THROTTLED_BY.items() if reasons & bit)
+
+    def _processes(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(self._handle())
+        pids = tuple(sorted(process.pid for process in running))
+        if self._placed is None or self._placed[0] != pids:
+            self._placed = (pids, pods_of(pids))
+        return {"pids": pids, "pods": self._placed[1]}
+
+    def _newest_xids(self) -> tuple[int, ...]:
+        if self._events is None:
+            events = pynvml.nvmlEventSetCreate()
+            pynvml.nvmlDeviceRegisterEvents(
+                self._handle(), pynvml.nvmlEventTypeXidCriticalError, events
+            )
+            self._events = events
+        try:
+            while True:
+                event = pynvml.nvmlEventSetWait_v2(self._events, 0)
+                self._xids.add(event.eventData)
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_TIMEOUT:
+                raise
+        return tuple(sorted(self._xids))
+
+    def _gpm(self) -> dict[str, float]:
+        """Say how busy the card was since the reading before: nothing at the first one."""
+        if not pynvml.nvmlGpmQueryDeviceSupport(self._handle()).isSupportedDevice:
+            return {}
+        is_first = not self._samples
+        while len(self._samples) < 2:  # noqa: PLR2004 - one before, one now
+            self._samples.append(pynvml.nvmlGpmSampleAlloc())
+        self._samples.reverse()
+        before, now = self._samples
+        pynvml.nvmlGpmSampleGet(self._handle(), now)
+        if is_first:
+            return {}
+        asked = pynvml.c_nvmlGpmMetricsGet_t()
+        asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+        asked.numMetrics = 2
+        asked.sample1, asked.sample2 = before, now
+        asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
+        asked.metrics[1].metricId = pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL
+        pynvml.nvmlGpmMetricsGet(asked)
+        names = ("sm_utilisation", "memory_bandwidth_utilisation")
+        told = zip(names, asked.metrics, strict=False)
+        return {name: metric.value / 100 for name, metric in told if metric.nvmlReturn == 0}
 
 
 def _name_of(error: pynvml.NVMLError) -> str:
     return _NAMES.get(error.value, f"NVML_{error.value}")
+
+
+def pods_of(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[str, ...]:
+    """Return the uids of the pods that these processes run in, by their control groups.
+
+    A process that has ended, or is in no pod, is left out.
+    """
+    found: set[str] = set()
+    for pid in pids:
+        try:
+            groups = (proc / str(pid) / "cgroup").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        # The systemd driver writes an uid with underscores.
+        found |= {uid.replace("_", "-") for uid in _POD_IN_CGROUP.findall(groups)}
+    return tuple(sorted(found))

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tidegate.readings import DemandReading, GpuReading, NodeReading
+from tidegate.rules.health import with_health
 
 READINGS: Final = "tidegate:readings"
 GPUS: Final = "tidegate:gpus"
@@ -49,8 +50,7 @@ def split(reading: NodeReading | DemandReading) -> tuple[str, str | None]:
     """Return a reading as text without its cards, and the cards where there are any."""
     if isinstance(reading, DemandReading) or reading.gpus is None:
         return reading.model_dump_json(), None
-    faults = {"gpus": None, "faulty_gpus": reading.count_faulty()}
-    text = reading.model_copy(update=faults).model_dump_json()
+    text = with_health(reading).model_copy(update={"gpus": None}).model_dump_json()
     return text, _CARDS.dump_json(reading.gpus).decode()
 
 

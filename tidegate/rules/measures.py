@@ -28,7 +28,7 @@ def by_pool(nodes: Iterable[NodeReading]) -> dict[str, list[NodeReading]]:
 
 
 def queue_wait(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
-    """Mean queue wait of a pool's replicas in seconds, each weighing the same.
+    """Mean queue wait of a pool's replicas in seconds, each weighing the same: the worst version's.
 
     A replica that started nothing since it was last asked waits 0 s if it reads that nobody
     queues, and tells nothing if somebody does.
@@ -37,7 +37,7 @@ def queue_wait(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: 
 
 
 def kv_cache_use(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> Reading:
-    """Mean KV-cache use of a pool's replicas, 0 to 1."""
+    """Mean KV-cache use of a pool's replicas, 0 to 1: the worst version's."""
     return _over_engines(
         "kv_cache_use", nodes, pool, lambda engine: engine.kv_cache_use, now=now, limit_s=limit_s
     )
@@ -47,10 +47,11 @@ def waiting_requests(
     nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
 ) -> Reading:
     """Requests that wait in a pool's replicas, all together."""
-    values, ages = _read(nodes, pool, lambda engine: engine.waiting, now=now, limit_s=limit_s)
-    if not values:
+    heard = _heard(nodes, pool, now=now, limit_s=limit_s)
+    told = [(engine.waiting, age_s) for engine, age_s in heard if engine.waiting is not None]
+    if not told:
         return Reading("waiting", None, None, limit_s)
-    return Reading("waiting", sum(values), max(ages), limit_s)
+    return Reading("waiting", sum(n for n, _ in told), max(age_s for _, age_s in told), limit_s)
 
 
 def gpu_utilisation(
@@ -104,7 +105,8 @@ def load(
     rate = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
     fresh = [node for node in nodes if now - node.at <= limit_s]
     engines = [engine for node in fresh for engine in node.engines if engine.pool == pool]
-    serving = sum(engine.running is not None for engine in engines)
+    # Triton tells no running requests, and one engine may serve several versions.
+    serving = len({e.replica for e in engines if e.running is not None or e.waiting is not None})
     if rate.value is None or serving == 0:
         return Reading("demand", None, None, limit_s)
     return Reading("demand", rate.value / (serving * capacity_rps), rate.age_s, limit_s)
@@ -135,26 +137,30 @@ def _over_engines(
     now: float,
     limit_s: float,
 ) -> Reading:
-    values, ages = _read(nodes, pool, of, now=now, limit_s=limit_s)
-    return _mean(name, values, ages, limit_s)
+    # Each version of a model by itself: one that is full does not show in the mean of all.
+    by_version: dict[tuple[str | None, str | None], list[float]] = {}
+    ages: list[float] = []
+    for engine, age_s in _heard(nodes, pool, now=now, limit_s=limit_s):
+        value = of(engine)
+        if value is not None:
+            by_version.setdefault((engine.model, engine.version), []).append(value)
+            ages.append(age_s)
+    if not ages:
+        return Reading(name, None, None, limit_s)
+    worst = max(sum(values) / len(values) for values in by_version.values())
+    return Reading(name, worst, max(ages), limit_s)
 
 
-def _read(
-    nodes: Sequence[NodeReading],
-    pool: str,
-    of: Callable[[EngineReading], float | None],
-    *,
-    now: float,
-    limit_s: float,
-) -> tuple[list[float], list[float]]:
-    """Return the values that a pool's engines read, and how old each is in seconds."""
-    found = [
-        (value, now - node.at)
+def _heard(
+    nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
+) -> list[tuple[EngineReading, float]]:
+    """Return a pool's engines, and how old in seconds what each read is."""
+    return [
+        (engine, now - node.at)
         for node in _lately(nodes, now, limit_s)
         for engine in node.engines
-        if engine.pool == pool and (value := of(engine)) is not None
+        if engine.pool == pool
     ]
-    return [value for value, _ in found], [age_s for _, age_s in found]
 
 
 def _lately(nodes: Sequence[NodeReading], now: float, limit_s: float) -> list[NodeReading]:
