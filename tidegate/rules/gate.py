@@ -1,7 +1,7 @@
 """The gate law: how far a pool's gate is open, narrowed for the lowest tier first."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +15,13 @@ EXIT_PRESSURE: Final = 0.8
 RELAX_STEP: Final = 0.06
 TIGHTEN_STEP: Final = 5 * RELAX_STEP
 """Tiers' worth of gate moved for each actuation lag; tightening is five times faster."""
+FULL: Final = 0.95
+"""KV-cache use at which replicas count as full."""
+FILL_GAIN: Final = 4.0
+"""Capacities' worth of room for each whole cache that is free: what fills it, in residence times
+of a request, is let in within a quarter of one beside what leaves."""
+QUEUE_DRAIN_S: Final = 5.0
+"""Room is left for a queue to be worked off within this time."""
 
 
 class Move(StrEnum):
@@ -36,6 +43,20 @@ class Pressure:
     by: str
     missing: tuple[Reading, ...]
     """Required readings that are stale or absent."""
+    fitting: float | None = None
+    """Openness at which what is offered fits what is free; None where it cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a pool could take: rates in requests a second, the cache's use as a share."""
+
+    capacity_rps: float | None
+    """Of the replicas that serve; None where none is heard."""
+    kv_cache_use: Reading
+    queue_wait: Reading
+    offered_rps: Mapping[str, float] | None
+    """By tier, admitted and refused; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,31 @@ def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) ->
     ]
     worst, by = max(pressures, default=(None, "nothing"))
     return Pressure(worst, by, (*missing, *never_read))
+
+
+def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pressure:
+    """Add the openness at which a pool's offered demand fits: feed-forward beside the pressure.
+
+    Room is what the replicas serve, more while their cache is not full and less while requests
+    queue, so that stock and not rate alone is held. Tiers that are not gated take theirs first,
+    then the gated ones by rank. Nothing is added where a reading that this needs is not fresh.
+    """
+    use, wait_s = room.kv_cache_use.fresh_value, room.queue_wait.fresh_value
+    if not room.capacity_rps or use is None or wait_s is None or room.offered_rps is None:
+        return pressure
+    share = 1.0 + FILL_GAIN * (FULL - use) - wait_s / QUEUE_DRAIN_S
+    gated = _gated(tiers)
+    left_rps = room.capacity_rps * share
+    left_rps -= sum(rps for tier, rps in room.offered_rps.items() if tier not in gated)
+    openness = 0.0
+    for name in gated:
+        offered_rps = room.offered_rps.get(name, 0.0)
+        if offered_rps > left_rps:
+            openness += max(0.0, left_rps) / offered_rps
+            break
+        openness += 1.0
+        left_rps -= offered_rps
+    return replace(pressure, fitting=openness)
 
 
 def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[str, float]:
@@ -125,7 +171,7 @@ def decide_gate(
 ) -> GateDecision:
     """Move a pool's gate by at most one step at `now` (seconds since the epoch).
 
-    One step for each actuation lag, so that the effect of a step is seen before the next; a gate
+    Where it is known at which openness the demand fits, no step goes beyond that. One step for each actuation lag, so that the effect of a step is seen before the next; a gate
     that nobody remembers begins at the safe share of the lowest tier.
     """
     widest = widest_openness(tiers)
@@ -191,17 +237,41 @@ def _step(
         if settling:
             return _Step(Move.STAYED, openness, last.reason)
         reason = f"{pressure.by} is at {worst:.0%} of its limit"
-        return _Step(Move.TIGHTENED, max(0.0, openness - TIGHTEN_STEP), reason)
+        return _tightened(pressure, last, reason)
+    fitting = pressure.fitting
+    if worst is not None and worst >= EXIT_PRESSURE and fitting is not None and not settling:
+        reason = f"what is offered fits an openness of {fitting:.2f}"
+        if fitting < openness:
+            return _tightened(pressure, last, reason)
+        if fitting > openness and not pressure.missing:
+            return _relaxed(pressure, openness, widest, reason)
     if openness >= widest:
         return _Step(Move.STAYED, openness, "open")
     if pressure.missing or worst is None:
         missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
         return _Step(Move.HELD, openness, f"not reopened: {missing}")
     if worst < EXIT_PRESSURE and not settling:
-        reached = min(widest, openness + RELAX_STEP)
         reason = f"{pressure.by} is at {worst:.0%} of its limit, below {EXIT_PRESSURE:.0%}"
-        return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
+        return _relaxed(pressure, openness, widest, reason)
     return _Step(Move.STAYED, openness, last.reason)
+
+
+def _tightened(pressure: Pressure, last: GatePart, reason: str) -> _Step:
+    """Close by a step, but not beyond what fits."""
+    fitting = 0.0 if pressure.fitting is None else min(last.openness, pressure.fitting)
+    reached = max(fitting, last.openness - TIGHTEN_STEP, 0.0)
+    if reached == last.openness:
+        return _Step(Move.STAYED, last.openness, last.reason)
+    return _Step(Move.TIGHTENED, reached, reason)
+
+
+def _relaxed(pressure: Pressure, openness: float, widest: float, reason: str) -> _Step:
+    """Open by a step, but not beyond what fits; a gate that stands further open stays."""
+    fitting = widest if pressure.fitting is None else max(openness, pressure.fitting)
+    reached = min(widest, openness + RELAX_STEP, fitting)
+    if reached == openness:
+        return _Step(Move.STAYED, openness, "what is offered fits no further")
+    return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
 
 
 def _state(
