@@ -7,7 +7,7 @@ from benchmarks.replay.engine import capacity_rps
 from benchmarks.replay.fluid import Seen
 from benchmarks.replay.rivals import Pool
 from tidegate.readings import Reading
-from tidegate.rules.gate import FULL, Pressure, Room, decide_gate, fit, weigh
+from tidegate.rules.gate import FULL, Room, decide_gate, fit, share_of_room, weigh
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
 
@@ -115,16 +115,17 @@ class TidegateGate:
     def ceiling(self, seen: Seen) -> float:
         """Move by at most one step; an open gate that nothing presses stays as it is."""
         last, pool = self._last, self._pool
+        capacity_rps = seen.ready * pool.capacity_rps
+        room_rps = capacity_rps * share_of_room(seen.use, seen.wait_s)
+        if last.openness >= 1.0 and seen.offered_rps <= room_rps and seen.wait_s == 0.0:
+            return 1.0  # as the law would say: nothing queues, and all that is offered fits
         wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
         kv_cache = Reading("kv_cache_use", seen.use, 0.5, _LIMIT_S)
-        capacity_rps = seen.ready * pool.capacity_rps
         load = Reading("demand", seen.admitted_rps / max(1.0, capacity_rps), 0.5, _LIMIT_S)
         offered = {"pro": seen.offered_rps - seen.offered_free_rps, "free": seen.offered_free_rps}
         read = [(wait, pool.queue_wait_target_s), (load, 1.0), (kv_cache, FULL)]
         pressure = weigh(read, pool.required_readings)
         pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, offered), _TIERS)
-        if last.openness >= 1.0 and _leaves_open(pressure):
-            return 1.0
         decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
         self._last = last.model_copy(
             update={
@@ -138,8 +139,3 @@ class TidegateGate:
         )
         self.retry_after_s = decision.retry_after_s
         return decision.ceilings["free"]
-
-
-def _leaves_open(pressure: Pressure) -> bool:
-    """Tell an open gate that stays as it is without asking the law: most seconds of a day."""
-    return (pressure.fitting or 0.0) >= 1.0

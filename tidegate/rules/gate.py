@@ -20,6 +20,8 @@ FULL: Final = 0.95
 FILL_GAIN: Final = 4.0
 """Capacities' worth of room for each whole cache that is free: what fills it, in residence times
 of a request, is let in within a quarter of one beside what leaves."""
+QUEUE_FULL_S: Final = 1.0
+"""Where requests queue for so long an engine is full, whatever its cache says."""
 QUEUE_DRAIN_S: Final = 5.0
 """Room is left for a queue to be worked off within this time."""
 
@@ -97,26 +99,40 @@ def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) ->
 def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pressure:
     """Add the openness at which a pool's offered demand fits: feed-forward beside the pressure.
 
-    Room is what the replicas serve, more while their cache is not full and less while requests
-    queue, so that stock and not rate alone is held. Tiers that are not gated take theirs first,
-    then the gated ones by rank. Nothing is added where a reading that this needs is not fresh.
+    Nothing is added where a reading that this needs is not fresh.
     """
     use, wait_s = room.kv_cache_use.fresh_value, room.queue_wait.fresh_value
     if not room.capacity_rps or use is None or wait_s is None or room.offered_rps is None:
         return pressure
-    share = 1.0 + FILL_GAIN * (FULL - use) - wait_s / QUEUE_DRAIN_S
+    left_rps = room.capacity_rps * share_of_room(use, wait_s)
+    return replace(pressure, fitting=fitting_openness(left_rps, room.offered_rps, tiers))
+
+
+def share_of_room(kv_cache_use: float, queue_wait_s: float) -> float:
+    """Tell what may be let in, in capacities: more while caches fill, less while requests queue.
+
+    So stock is held, and not rate alone; a short queue may also be that prefill is behind.
+    """
+    spare = FULL - kv_cache_use
+    if spare > 0.0:
+        spare *= max(0.0, 1.0 - queue_wait_s / QUEUE_FULL_S)
+    return 1.0 + FILL_GAIN * spare - queue_wait_s / QUEUE_DRAIN_S
+
+
+def fitting_openness(
+    left_rps: float, offered_rps: Mapping[str, float], tiers: Mapping[str, TierPolicy]
+) -> float:
+    """Share `left_rps` out: tiers that are not gated take theirs first, the gated ones by rank."""
     gated = _gated(tiers)
-    left_rps = room.capacity_rps * share
-    left_rps -= sum(rps for tier, rps in room.offered_rps.items() if tier not in gated)
+    left_rps -= sum(rps for tier, rps in offered_rps.items() if tier not in gated)
     openness = 0.0
     for name in gated:
-        offered_rps = room.offered_rps.get(name, 0.0)
-        if offered_rps > left_rps:
-            openness += max(0.0, left_rps) / offered_rps
-            break
+        of_tier_rps = offered_rps.get(name, 0.0)
+        if of_tier_rps > left_rps:
+            return openness + max(0.0, left_rps) / of_tier_rps
         openness += 1.0
-        left_rps -= offered_rps
-    return replace(pressure, fitting=openness)
+        left_rps -= of_tier_rps
+    return openness
 
 
 def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[str, float]:
@@ -171,8 +187,9 @@ def decide_gate(
 ) -> GateDecision:
     """Move a pool's gate by at most one step at `now` (seconds since the epoch).
 
-    Where it is known at which openness the demand fits, no step goes beyond that. One step for each actuation lag, so that the effect of a step is seen before the next; a gate
-    that nobody remembers begins at the safe share of the lowest tier.
+    Where it is known at which openness the demand fits, no step goes beyond that, but for a queue
+    that is too long. One step for each actuation lag, so that the effect of a step is seen before
+    the next; a gate that nobody remembers begins at the safe share of the lowest tier.
     """
     widest = widest_openness(tiers)
     before = None if last is None else _carry_over(last, tiers)
@@ -230,47 +247,44 @@ def _step(
     if last is None:
         safe = max(0.0, widest - 1.0 + pool.safe_share)
         return _Step(Move.STARTED, safe, "nobody remembers this gate: it begins at the safe share")
+    stayed = _Step(Move.STAYED, last.openness, last.reason)
+    worst, fitting, openness = pressure.worst, pressure.fitting, last.openness
     settling = now - last.moved_at < pool.actuation_lag_s
-    worst = pressure.worst
-    openness = last.openness
     if worst is not None and worst >= ENTER_PRESSURE and openness > 0.0:
-        if settling:
-            return _Step(Move.STAYED, openness, last.reason)
-        reason = f"{pressure.by} is at {worst:.0%} of its limit"
-        return _tightened(pressure, last, reason)
-    fitting = pressure.fitting
-    if worst is not None and worst >= EXIT_PRESSURE and fitting is not None and not settling:
-        reason = f"what is offered fits an openness of {fitting:.2f}"
-        if fitting < openness:
-            return _tightened(pressure, last, reason)
-        if fitting > openness and not pressure.missing:
-            return _relaxed(pressure, openness, widest, reason)
+        return stayed if settling else _tightened(pressure, last)
+    is_between = worst is not None and worst >= EXIT_PRESSURE
+    if is_between and fitting is not None and fitting < openness:
+        return stayed if settling else _tightened(pressure, last)
     if openness >= widest:
-        return _Step(Move.STAYED, openness, "open")
+        return replace(stayed, reason="open")
     if pressure.missing or worst is None:
         missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
         return _Step(Move.HELD, openness, f"not reopened: {missing}")
-    if worst < EXIT_PRESSURE and not settling:
-        reason = f"{pressure.by} is at {worst:.0%} of its limit, below {EXIT_PRESSURE:.0%}"
-        return _relaxed(pressure, openness, widest, reason)
-    return _Step(Move.STAYED, openness, last.reason)
+    eased = worst < EXIT_PRESSURE or (is_between and worst < ENTER_PRESSURE and fitting is not None)
+    return _relaxed(pressure, last, widest) if eased and not settling else stayed
 
 
-def _tightened(pressure: Pressure, last: GatePart, reason: str) -> _Step:
-    """Close by a step, but not beyond what fits."""
-    fitting = 0.0 if pressure.fitting is None else min(last.openness, pressure.fitting)
-    reached = max(fitting, last.openness - TIGHTEN_STEP, 0.0)
+def _tightened(pressure: Pressure, last: GatePart) -> _Step:
+    """Close by a step, beyond what fits only where the queue is too long all the same."""
+    reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
+    least = 0.0 if pressure.fitting is None else min(last.openness, pressure.fitting)
+    if (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by == "queue_wait":
+        least = min(least, last.openness - RELAX_STEP)
+    reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
     return _Step(Move.TIGHTENED, reached, reason)
 
 
-def _relaxed(pressure: Pressure, openness: float, widest: float, reason: str) -> _Step:
+def _relaxed(pressure: Pressure, last: GatePart, widest: float) -> _Step:
     """Open by a step, but not beyond what fits; a gate that stands further open stays."""
-    fitting = widest if pressure.fitting is None else max(openness, pressure.fitting)
-    reached = min(widest, openness + RELAX_STEP, fitting)
-    if reached == openness:
-        return _Step(Move.STAYED, openness, "what is offered fits no further")
+    reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
+    if (pressure.worst or 0.0) < EXIT_PRESSURE:
+        reason += f", below {EXIT_PRESSURE:.0%}"
+    fitting = widest if pressure.fitting is None else max(last.openness, pressure.fitting)
+    reached = min(widest, last.openness + RELAX_STEP, fitting)
+    if reached == last.openness:
+        return _Step(Move.STAYED, last.openness, last.reason)
     return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
 
 

@@ -84,11 +84,14 @@ def gpus_for(forecast_rps: float, capacity_rps: float, target_utilisation: float
 
 
 def demand_window_s(pool: PoolIntent) -> float:
-    """Seconds that a pool's demand is averaged over.
+    """Seconds that a pool's demand is averaged over: the reading limit, if it has no objective.
 
-    A booking cannot meet a burst that is over before its cold start is; and the longer a cold
-    start, the less time is left to be sure: what is averaged comes as late as half the window.
+    With one, the gate bridges what is short for a while. A booking cannot meet a burst that is
+    over before its cold start is; and the longer a cold start, the less time is left to be sure:
+    what is averaged comes as late as half the window.
     """
+    if pool.gated_objective is None:
+        return pool.reading_limit_s
     p50_s = pool.cold_start_p50_s
     return max(pool.reading_limit_s, min(SMOOTHED_COLD_STARTS * p50_s, REACTION_S - p50_s))
 
