@@ -231,6 +231,8 @@ def _carry_over(last: GatePart, tiers: Mapping[str, TierPolicy]) -> GatePart:
     return last.model_copy(update={"openness": openness})
 
 
+_FITTED: Final = frozenset({"kv_cache_use", "demand"})
+"""Readings that `fit` accounts for."""
 _AT_REST: Final = frozenset({Move.STAYED, Move.HELD})
 
 
@@ -250,24 +252,28 @@ def _step(
     stayed = _Step(Move.STAYED, last.openness, last.reason)
     worst, fitting, openness = pressure.worst, pressure.fitting, last.openness
     settling = now - last.moved_at < pool.actuation_lag_s
-    if worst is not None and worst >= ENTER_PRESSURE and openness > 0.0:
-        return stayed if settling else _tightened(pressure, last)
+    # Use and rate are in what fits already, and closer than their levels tell.
+    is_fitted = fitting is not None and pressure.by in _FITTED
+    is_pressed = worst is not None and worst >= ENTER_PRESSURE and not is_fitted
     is_between = worst is not None and worst >= EXIT_PRESSURE
-    if is_between and fitting is not None and fitting < openness:
+    too_wide = is_between and fitting is not None and fitting < openness
+    if (is_pressed or too_wide) and openness > 0.0:
         return stayed if settling else _tightened(pressure, last)
     if openness >= widest:
         return replace(stayed, reason="open")
     if pressure.missing or worst is None:
         missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
         return _Step(Move.HELD, openness, f"not reopened: {missing}")
-    eased = worst < EXIT_PRESSURE or (is_between and worst < ENTER_PRESSURE and fitting is not None)
+    eased = worst < EXIT_PRESSURE or (fitting is not None and not is_pressed)
     return _relaxed(pressure, last, widest) if eased and not settling else stayed
 
 
 def _tightened(pressure: Pressure, last: GatePart) -> _Step:
-    """Close by a step, beyond what fits only where the queue is too long all the same."""
+    """Close by a step, but not beyond what fits, unless the queue is too long all the same."""
     reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
-    least = 0.0 if pressure.fitting is None else min(last.openness, pressure.fitting)
+    # What is pressed though all is said to fit was told wrong what fits.
+    fitting = pressure.fitting
+    least = fitting if fitting is not None and fitting < last.openness else 0.0
     if (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by == "queue_wait":
         least = min(least, last.openness - RELAX_STEP)
     reached = max(least, last.openness - TIGHTEN_STEP, 0.0)

@@ -14,7 +14,7 @@ REACTION_S: Final = 240.0
 """What is left of it beside a cold start is the longest time that demand is averaged over."""
 SMOOTHED_COLD_STARTS: Final = 8.0
 """Demand is averaged over so many cold starts, within REACTION_S."""
-LEARNING_GAIN: Final = 0.2
+LEARNING_GAIN: Final = 0.1
 """Utilisation lost in one cold start in which the gate lets nobody in."""
 LEARNED_WITHIN: Final = (0.75, 1.25)
 """What is learned stays within these factors of the pool's `target_utilisation`."""
