@@ -227,7 +227,7 @@ def test_more_pressure_never_opens_a_gate_further_whatever_fits(
     assert harder <= eased + ROUNDING
 
 
-def test_a_gate_closes_to_what_fits_and_on_where_the_queue_is_too_long_all_the_same() -> None:
+def test_a_gate_closes_to_what_fits_and_on_where_the_queue_says_that_it_does_not() -> None:
     half = gate_part(0.5, FREE)
 
     def closed(worst: float, fitting: float) -> float:
@@ -236,7 +236,7 @@ def test_a_gate_closes_to_what_fits_and_on_where_the_queue_is_too_long_all_the_s
 
     assert closed(0.9, 0.45) == pytest.approx(0.45)
     assert closed(1.1, 0.40) == pytest.approx(0.40)
-    assert closed(1.1, 0.49) == pytest.approx(0.5 - RELAX_STEP)
+    assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_STEP)
     assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_STEP)
 
 

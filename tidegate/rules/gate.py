@@ -271,11 +271,11 @@ def _step(
 def _tightened(pressure: Pressure, last: GatePart) -> _Step:
     """Close by a step, but not beyond what fits, unless the queue is too long all the same."""
     reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
-    # What is pressed though all is said to fit was told wrong what fits.
-    fitting = pressure.fitting
-    least = fitting if fitting is not None and fitting < last.openness else 0.0
-    if (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by == "queue_wait":
-        least = min(least, last.openness - RELAX_STEP)
+    # Where the queue is too long though hardly less is said to fit, that was told wrong.
+    fitting = last.openness if pressure.fitting is None else pressure.fitting
+    is_pressed = (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by not in _FITTED
+    trusted = fitting <= last.openness - RELAX_STEP if is_pressed else fitting < last.openness
+    least = fitting if trusted else 0.0
     reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)

@@ -147,7 +147,9 @@ def decide_replicas(
     demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        kept_s = max(pool.scale_down_window_s, demand_window_s(pool))
+        kept_s = pool.scale_down_window_s
+        if pool.gated_objective is not None:
+            kept_s = max(kept_s, demand_window_s(pool))
         within = (n for n in recent if now - n.at <= kept_s)
         need = _need(demanded, seen, pool, is_first=not recent, now=now)
         kept = (*within, replace(need, utilisation=utilisation))
