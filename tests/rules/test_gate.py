@@ -24,6 +24,7 @@ from tidegate.readings import Freshness, Reading
 from tidegate.rules.gate import (
     ENTER_PRESSURE,
     EXIT_PRESSURE,
+    FOLLOWED,
     FULL,
     QUEUE_DRAIN_S,
     QUEUE_FULL_S,
@@ -234,7 +235,7 @@ def test_a_gate_closes_to_what_fits_and_on_where_the_queue_says_that_it_does_not
         told = Pressure(worst, "queue_wait", (), fitting)
         return decide_gate(told, half, FREE, pool_intent(), NOW_S).openness
 
-    assert closed(0.9, 0.45) == pytest.approx(0.45)
+    assert closed(0.9, 0.45) == pytest.approx(0.5 - FOLLOWED * 0.05)
     assert closed(1.1, 0.40) == pytest.approx(0.40)
     assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_STEP)
     assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_STEP)

@@ -236,9 +236,7 @@ def taught(let_in: Reading | None, before: float = 0.5, replicas: int = 4) -> fl
     return learn_utilisation(letting_in(let_in, replicas), LEARNING, (last,), NOW_S)
 
 
-def test_a_gate_that_lets_in_less_than_its_objective_makes_room_and_one_that_lets_in_more_saves() -> (
-    None
-):
+def test_a_gate_that_lets_in_too_few_makes_room_and_one_that_lets_in_more_saves() -> None:
     gain = LEARNING_GAIN * 10.0 / 60.0
     assert taught(reading("let_in", 0.45)) == pytest.approx(0.5 - 0.50 * gain)
     assert taught(reading("let_in", 1.0)) == pytest.approx(0.5 + 0.05 * gain)

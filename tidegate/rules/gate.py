@@ -20,6 +20,9 @@ FULL: Final = 0.95
 FILL_GAIN: Final = 4.0
 """Capacities' worth of room for each whole cache that is free: what fills it, in residence times
 of a request, is let in within a quarter of one beside what leaves."""
+FOLLOWED: Final = 0.3
+"""Part of the way to what fits that is gone at once: a second's demand is chance in part, and
+narrowing faster than widening would hold a gate below the mean of what fits."""
 QUEUE_FULL_S: Final = 1.0
 """Where requests queue for so long an engine is full, whatever its cache says."""
 QUEUE_DRAIN_S: Final = 5.0
@@ -276,6 +279,8 @@ def _tightened(pressure: Pressure, last: GatePart) -> _Step:
     is_pressed = (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by not in _FITTED
     trusted = fitting <= last.openness - RELAX_STEP if is_pressed else fitting < last.openness
     least = fitting if trusted else 0.0
+    if trusted and not is_pressed:
+        least = last.openness + FOLLOWED * (fitting - last.openness)
     reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
@@ -287,8 +292,10 @@ def _relaxed(pressure: Pressure, last: GatePart, widest: float) -> _Step:
     reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
     if (pressure.worst or 0.0) < EXIT_PRESSURE:
         reason += f", below {EXIT_PRESSURE:.0%}"
-    fitting = widest if pressure.fitting is None else max(last.openness, pressure.fitting)
-    reached = min(widest, last.openness + RELAX_STEP, fitting)
+    reached = min(widest, last.openness + RELAX_STEP)
+    if pressure.fitting is not None and pressure.fitting < widest:
+        followed = FOLLOWED * (pressure.fitting - last.openness)
+        reached = min(reached, last.openness + max(0.0, followed))
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
     return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
