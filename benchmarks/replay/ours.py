@@ -35,7 +35,7 @@ class OurSetting:
         return asdict(self)
 
 
-SETTINGS: Final = {"fast": OurSetting(0.97, 60.0, 0.955), "slow": OurSetting(0.98, 240.0, 0.955)}
+SETTINGS: Final = {"fast": OurSetting(1.0, 60.0, 0.955), "slow": OurSetting(0.98, 240.0, 0.955)}
 """One setting for all traces of a set of cold starts, chosen on the training traces."""
 
 
