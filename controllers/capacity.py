@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,10 +15,10 @@ from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused, Unavailable
 from tidegate.messages.budget import Observation
-from tidegate.readings import DemandReading, NodeReading
+from tidegate.readings import DemandReading, NodeReading, Reading
 from tidegate.rules import measures
 from tidegate.rules.sizing import Need, PoolSeen, SizingDecision, decide_replicas
-from tidegate.snapshot import INTENT, IntentPart, PoolIntent
+from tidegate.snapshot import INTENT, GatePart, IntentPart, PoolIntent
 
 log = structlog.get_logger()
 
@@ -26,6 +27,22 @@ _INFORM_WITHIN_S: Final = 2.0
 
 _INFORM_EVERY_S: Final = 1.0
 """However fast pods come up, a budget hears no more often: each signal stays in its history."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a tick read: nodes, gateways, and a pool's gate where one is published."""
+
+    nodes: Sequence[NodeReading]
+    gateways: Sequence[DemandReading]
+    gate: GatePart | None
+
+    def let_in(self, now: float, limit_s: float) -> Reading | None:
+        """Share of the lowest gated tier that is let in; None without a gate, or a gated tier."""
+        if self.gate is None or not self.gate.ceilings:
+            return None
+        lowest = min(self.gate.ceilings.values())
+        return Reading("let_in", lowest, now - self.gate.issued_at, limit_s)
 
 
 class CapacityLoop:
@@ -55,12 +72,14 @@ class CapacityLoop:
         intent = (await self._redis.published(only=INTENT)).snapshot.intent
         nodes, gateways = await self._redis.readings(gpus=False)
         await self._sick.note(nodes, now)
+        gates = await self._gates(intent)
         needed: dict[str, int] = {}
         serving = measures.by_pool(nodes)
         for name, pool in intent.pools.items() if intent is not None else ():
             status = seen.pools.get(name)
             if status is not None:
-                decision = self._decide(pool, status, serving.get(name, ()), gateways, now)
+                read = _Read(serving.get(name, ()), gateways, gates.get(name))
+                decision = self._decide(pool, status, read, now)
                 if decision.is_demand_known:
                     needed[name] = decision.needed_replicas * pool.gpus_per_replica
                 refused = await self._act(status, decision)
@@ -70,17 +89,23 @@ class CapacityLoop:
         if intent is not None:
             await self._inform_budgets(intent, seen, needed, now)
 
+    async def _gates(self, intent: IntentPart | None) -> Mapping[str, GatePart]:
+        """Read the gates, where a pool has an objective that they are held against."""
+        pools = () if intent is None else intent.pools.values()
+        if all(pool.gated_objective is None for pool in pools):
+            return {}
+        return (await self._redis.snapshot()).gates
+
     def _decide(
         self,
         pool: PoolIntent,
         status: PoolStatus,
-        nodes: Sequence[NodeReading],
-        gateways: Sequence[DemandReading],
+        read: _Read,
         now: float,
     ) -> SizingDecision:
-        limit_s = pool.reading_limit_s
+        limit_s, nodes = pool.reading_limit_s, read.nodes
         demand = measures.demand_rps(
-            gateways, status.name, measures.offered, now=now, limit_s=limit_s
+            read.gateways, status.name, measures.offered, now=now, limit_s=limit_s
         )
         wait = measures.queue_wait(nodes, status.name, now=now, limit_s=limit_s)
         required = [r for r in (demand, wait) if r.name in pool.required_readings]
@@ -89,6 +114,7 @@ class CapacityLoop:
             waiting=measures.waiting_requests(nodes, status.name, now=now, limit_s=limit_s),
             required=tuple(required),
             booked_replicas=status.replicas,
+            let_in=read.let_in(now, limit_s),
         )
         decision = decide_replicas(sized, pool, self._recent.get(status.name, ()), now)
         self._recent[status.name] = decision.recent

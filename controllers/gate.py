@@ -9,7 +9,7 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, NodeReading, Reading
 from tidegate.rules import measures
-from tidegate.rules.gate import GateDecision, Move, Pressure, decide_gate, weigh
+from tidegate.rules.gate import FULL, GateDecision, Move, Pressure, Room, decide_gate, fit, weigh
 from tidegate.snapshot import GatePart, PoolIntent, gate_part, next_version
 
 LIVES_S: Final = 10.0
@@ -44,8 +44,10 @@ class GateLoop:
                 *(echoed(GatePart, each.gates.get(name)) for each in gateways),
             ]
             last = newest(gate_part(name), known, gateways)
-            pressure = weigh_pool(name, pool, serving.get(name, ()), gateways, now)
             tiers = {} if snapshot.intent is None else snapshot.intent.tiers
+            ours = serving.get(name, ())
+            room = room_in_pool(name, pool, ours, gateways, now)
+            pressure = fit(weigh_pool(name, pool, ours, gateways, now), room, tiers)
             decided[name] = decide_gate(pressure, last, tiers, pool, now), last
         for name in await self._act(pools, decided, now):
             await self._tell(name, *decided[name], now)
@@ -126,7 +128,7 @@ def weigh_pool(
     read: list[tuple[Reading, float]] = [
         (wait, pool.queue_wait_target_s),
         (load, 1.0),
-        (kv_cache, 0.95),
+        (kv_cache, FULL),
     ]
     if "gpu_utilisation" in pool.required_readings:
         # A duty cycle says that a kernel ran, not that the card was full: it may be asked for,
@@ -134,3 +136,21 @@ def weigh_pool(
         duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
         read.append((duty, 1.0))
     return weigh(read, pool.required_readings)
+
+
+def room_in_pool(
+    name: str,
+    pool: PoolIntent,
+    nodes: Sequence[NodeReading],
+    gateways: Sequence[DemandReading],
+    now: float,
+) -> Room:
+    """Read what a pool could take, and what it is offered."""
+    limit_s = pool.reading_limit_s
+    serving = measures.serving_replicas(nodes, name, now=now, limit_s=limit_s)
+    return Room(
+        capacity_rps=serving * pool.capacity_rps if serving else None,
+        kv_cache_use=measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s),
+        queue_wait=measures.queue_wait(nodes, name, now=now, limit_s=limit_s),
+        offered_rps=measures.offered_by_tier(gateways, name, now=now, limit_s=limit_s),
+    )

@@ -100,6 +100,10 @@ class PoolSpec(Spec):
     target_utilisation: PositiveShare = Field(
         default=0.6, description="How full a replica is sized to be."
     )
+    gated_objective: PositiveShare | None = Field(
+        default=None,
+        description="Share of gated tiers to be let in; the utilisation is learned from it.",
+    )
     queue_wait_target: PositiveDuration = Field(
         description="A longer wait puts pressure on the gate."
     )

@@ -156,6 +156,8 @@ class PoolIntent(_Part):
     """Whether GPUs for one more replica are unclaimed, so that it takes a cold start alone."""
     grows: DateRange | None = None
     """Else when one more should serve, by the arrivals that are known; None where none tells."""
+    gated_objective: float | None = None
+    """Share of gated tiers to be let in; None where the utilisation is not learned from it."""
 
 
 class IntentPart(_Part):

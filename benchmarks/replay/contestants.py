@@ -55,7 +55,7 @@ def tidegate(kind: str) -> Contestant:
     setting = SETTINGS[kind]
 
     def make(pool: Pool, _: Setting) -> Sizer:
-        return TidegateSizer(pool_of(setting, pool), setting.demand_window_s)
+        return TidegateSizer(pool_of(setting, pool))
 
     return Contestant("tidegate", make, (setting.told(),))
 

@@ -33,7 +33,11 @@ class Seen:
     now: float = 0.0
     offered_rps: float = 0.0
     """Admitted and refused, those who came back included."""
+    offered_free_rps: float = 0.0
+    """As above, of Free alone."""
     admitted_rps: float = 0.0
+    ceiling: float = 1.0
+    """Share of Free that the gate lets in."""
     running: float = 0.0
     waiting: float = 0.0
     wait_s: float = 0.0
@@ -50,7 +54,7 @@ class Seen:
     @property
     def use(self) -> float:
         """Share of the slots that run, over those that serve: KV-cache use and utilisation."""
-        return self.running / (self.slots * max(1, self.ready + self.draining))
+        return self.running / max(1.0, self.slots * (self.ready + self.draining))
 
 
 class Sizer(Protocol):
@@ -150,6 +154,8 @@ class _Fluid:
         seen.now = t + 1.0
         seen.admitted_rps = came
         seen.offered_rps = came + self._refused[t]
+        seen.ceiling = self._share[t]
+        seen.offered_free_rps = seen.offered_rps - self._paid[t]
         seen.running, seen.waiting = self._running, self._queue
         self._replicas[t] = seen.ready
 

@@ -7,7 +7,7 @@ from benchmarks.replay.engine import capacity_rps
 from benchmarks.replay.fluid import Seen
 from benchmarks.replay.rivals import Pool
 from tidegate.readings import Reading
-from tidegate.rules.gate import decide_gate, weigh
+from tidegate.rules.gate import FULL, Room, decide_gate, fit, share_of_room, weigh
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
 
@@ -26,7 +26,7 @@ class OurSetting:
 
     target_utilisation: float
     scale_down_window_s: float
-    demand_window_s: float
+    gated_objective: float
     queue_wait_target_s: float = 1.3
     actuation_lag_s: float = 1.0
 
@@ -35,7 +35,7 @@ class OurSetting:
         return asdict(self)
 
 
-SETTINGS: Final = {"fast": OurSetting(0.97, 60.0, 240.0), "slow": OurSetting(0.88, 120.0, 240.0)}
+SETTINGS: Final = {"fast": OurSetting(1.0, 60.0, 0.955), "slow": OurSetting(0.98, 240.0, 0.955)}
 """One setting for all traces of a set of cold starts, chosen on the training traces."""
 
 
@@ -57,6 +57,7 @@ def pool_of(setting: OurSetting, pool: Pool) -> PoolIntent:
         cold_start_p90_s=pool.cold_start_s[1],
         scale_down_window_s=setting.scale_down_window_s,
         safe_share=0.2,
+        gated_objective=setting.gated_objective,
         floor_gpus=0,
         ceiling_gpus=pool.most,
     )
@@ -65,9 +66,8 @@ def pool_of(setting: OurSetting, pool: Pool) -> PoolIntent:
 class TidegateSizer:
     """`decide_replicas`, every ten seconds, as the capacity loop calls it."""
 
-    def __init__(self, pool: PoolIntent, demand_window_s: float) -> None:
+    def __init__(self, pool: PoolIntent) -> None:
         self._pool = pool
-        self._demand_window_s = demand_window_s
         self._recent: tuple[Need, ...] = ()
         self._offered = 0.0
         self._wanted = 0
@@ -83,10 +83,9 @@ class TidegateSizer:
         demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)
         self._offered = 0.0
         waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
-        pool_seen = PoolSeen(demand, waiting, (demand,), booked)
-        decision = decide_replicas(
-            pool_seen, self._pool, self._recent, seen.now, self._demand_window_s
-        )
+        let_in = Reading("let_in", seen.ceiling, 0.5, _LIMIT_S)
+        pool_seen = PoolSeen(demand, waiting, (demand,), booked, let_in)
+        decision = decide_replicas(pool_seen, self._pool, self._recent, seen.now)
         self._recent = decision.recent
         self._wanted = decision.replicas
         return decision.replicas
@@ -115,12 +114,18 @@ class TidegateGate:
 
     def ceiling(self, seen: Seen) -> float:
         """Move by at most one step; an open gate that nothing presses stays as it is."""
-        last = self._last
-        if last.openness >= 1.0 and seen.wait_s < self._pool.queue_wait_target_s:
-            return 1.0
+        last, pool = self._last, self._pool
+        capacity_rps = seen.ready * pool.capacity_rps
+        room_rps = capacity_rps * share_of_room(seen.use, seen.wait_s)
+        if last.openness >= 1.0 and seen.offered_rps <= room_rps and seen.wait_s == 0.0:
+            return 1.0  # as the law would say: nothing queues, and all that is offered fits
         wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
-        read = [(wait, self._pool.queue_wait_target_s)]
-        pressure = weigh(read, self._pool.required_readings)
+        kv_cache = Reading("kv_cache_use", seen.use, 0.5, _LIMIT_S)
+        load = Reading("demand", seen.admitted_rps / max(1.0, capacity_rps), 0.5, _LIMIT_S)
+        offered = {"pro": seen.offered_rps - seen.offered_free_rps, "free": seen.offered_free_rps}
+        read = [(wait, pool.queue_wait_target_s), (load, 1.0), (kv_cache, FULL)]
+        pressure = weigh(read, pool.required_readings)
+        pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, offered), _TIERS)
         decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
         self._last = last.model_copy(
             update={

@@ -24,13 +24,20 @@ from tidegate.readings import Freshness, Reading
 from tidegate.rules.gate import (
     ENTER_PRESSURE,
     EXIT_PRESSURE,
+    FOLLOWED,
+    FULL,
+    QUEUE_DRAIN_S,
+    QUEUE_FULL_S,
     RELAX_STEP,
     TIGHTEN_STEP,
     GateDecision,
     Move,
     Pressure,
+    Room,
     decide_gate,
     derive_ceilings,
+    fit,
+    share_of_room,
     weigh,
     widest_openness,
 )
@@ -190,6 +197,78 @@ def test_a_gate_tightens_five_times_as_fast_as_it_relaxes() -> None:
     assert middle.openness - tightened.openness == pytest.approx(
         5 * (relaxed.openness - middle.openness)
     )
+
+
+fittings = st.none() | st.floats(0.0, 6.0)
+readings_pressed = st.sampled_from(["queue_wait", "kv_cache_use", "demand", "gpu_utilisation"])
+
+
+@given(moment=moments(), fitting=fittings, by=readings_pressed, worst=st.none() | levels)
+def test_what_fits_never_makes_a_gate_jump_nor_open_beyond_it(
+    moment: Moment, fitting: float | None, by: str, worst: float | None
+) -> None:
+    policies, last, pool, pressure = moment
+    told = Pressure(worst, by, pressure.missing, fitting)
+    decision = decide_gate(told, last, policies, pool, NOW_S)
+    change = decision.openness - last.openness
+    assert -TIGHTEN_STEP - ROUNDING <= change <= RELAX_STEP + ROUNDING
+    assert change <= 0.0 or fitting is None or decision.openness <= fitting + ROUNDING
+    assert change <= 0.0 or not pressure.missing
+
+
+@given(moment=moments(), fitting=fittings, by=readings_pressed, worst=st.tuples(levels, levels))
+def test_more_pressure_never_opens_a_gate_further_whatever_fits(
+    moment: Moment, fitting: float | None, by: str, worst: tuple[float, float]
+) -> None:
+    policies, last, pool, _ = moment
+    eased, harder = (
+        decide_gate(Pressure(w, by, (), fitting), last, policies, pool, NOW_S).openness
+        for w in sorted(worst)
+    )
+    assert harder <= eased + ROUNDING
+
+
+def test_a_gate_closes_to_what_fits_and_on_where_the_queue_says_that_it_does_not() -> None:
+    half = gate_part(0.5, FREE)
+
+    def closed(worst: float, fitting: float) -> float:
+        told = Pressure(worst, "queue_wait", (), fitting)
+        return decide_gate(told, half, FREE, pool_intent(), NOW_S).openness
+
+    assert closed(0.9, 0.45) == pytest.approx(0.5 - FOLLOWED * 0.05)
+    assert closed(1.1, 0.40) == pytest.approx(0.40)
+    assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_STEP)
+    assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_STEP)
+
+
+def room(use: float, wait_s: float, **offered_rps: float) -> Room:
+    readings = reading("kv_cache_use", use), reading("queue_wait", wait_s)
+    return Room(100.0, *readings, offered_rps)
+
+
+def test_paying_tiers_take_their_room_first_then_the_gated_ones_by_rank() -> None:
+    quiet = pressed(0.9)
+    offered = {"pro": 20.0, "plus": 40.0, "free": 80.0}
+    assert fit(quiet, room(FULL, 0.0, **offered), PLUS_AND_FREE).fitting == pytest.approx(1.5)
+    assert fit(quiet, room(FULL, 0.0, **offered, new=70.0), PLUS_AND_FREE).fitting == (
+        pytest.approx(0.25)
+    )
+
+
+def test_free_cache_is_room_and_a_queue_is_less_of_it() -> None:
+    assert share_of_room(FULL, 0.0) == pytest.approx(1.0)
+    assert share_of_room(FULL - 0.1, 0.0) > 1.0 > share_of_room(FULL + 0.05, 0.0)
+    assert share_of_room(0.1, QUEUE_FULL_S) == pytest.approx(1.0 - QUEUE_FULL_S / QUEUE_DRAIN_S)
+
+
+@given(any_readings("kv_cache_use", shares), any_readings("queue_wait", levels))
+def test_nothing_is_said_to_fit_where_a_reading_that_it_needs_is_not_fresh(
+    use: Reading, wait: Reading
+) -> None:
+    told = fit(pressed(0.9), Room(100.0, use, wait, {"free": 10.0}), FREE)
+    fresh = {use.freshness, wait.freshness} == {Freshness.FRESH}
+    assert (told.fitting is not None) == fresh
+    assert fit(pressed(0.9), Room(None, use, wait, {"free": 10.0}), FREE).fitting is None
 
 
 @given(policies=tiers, pool=gated_pools, pressure=pressures)

@@ -1,6 +1,7 @@
 """How many replicas a pool needs: from demand, within the ledger's bounds."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -13,17 +14,22 @@ from tests.strategies import (
     pool_intent,
     pool_intents,
     reading,
+    shares,
     unusable_readings,
 )
 from tidegate.readings import Freshness, Reading, TierDemand
 from tidegate.rules.measures import offered
 from tidegate.rules.sizing import (
+    LEARNED_WITHIN,
+    LEARNING_GAIN,
     Limiter,
     Need,
     PoolSeen,
     SizingDecision,
     decide_replicas,
+    demand_window_s,
     gpus_for,
+    learn_utilisation,
 )
 from tidegate.snapshot import PoolIntent
 
@@ -193,19 +199,91 @@ def test_a_pool_shrinks_only_to_the_largest_need_of_the_window(
 def test_a_window_of_demand_smooths_what_a_booking_could_not_meet() -> None:
     calm = tuple(Need(NOW_S - 10.0 * n, 10, demand_rps=50.0) for n in range(9, 0, -1))
     burst = seen_at(150.0, replicas=10)
-    pool = pool_intent(scale_down_window_s=60.0)
-    at_once = decide_replicas(burst, pool, calm, NOW_S)
-    smoothed = decide_replicas(burst, pool, calm, NOW_S, demand_window_s=100.0)
+    at_once = size(burst, *calm, scale_down_window_s=60.0)
+    smoothed = size(burst, *calm, scale_down_window_s=60.0, gated_objective=0.95)
     assert at_once.needed_replicas == math.ceil((50.0 + 150.0) / 2 / (10.0 * 0.5))
     assert smoothed.needed_replicas == math.ceil((9 * 50.0 + 150.0) / 10 / (10.0 * 0.5))
 
 
 def test_a_window_of_demand_holds_no_size_beyond_the_scale_down_window() -> None:
     large = Need(NOW_S - 90.0, 20, wanted=20, demand_rps=10.0)
-    pool = pool_intent(scale_down_window_s=60.0)
-    decision = decide_replicas(seen_at(10.0, replicas=20), pool, (large,), NOW_S, 100.0)
+    changes = {"scale_down_window_s": 60.0, "gated_objective": 0.95}
+    decision = size(seen_at(10.0, replicas=20), large, **changes)
     assert (decision.replicas, decision.limited_by) == (2, Limiter.DEMAND)
     assert large in decision.recent
+
+
+@pytest.mark.parametrize(
+    ("cold_start_s", "window_s"), [(0.0, 15.0), (20.0, 160.0), (60.0, 180.0), (300.0, 15.0)]
+)
+def test_demand_is_averaged_over_cold_starts_and_less_where_these_take_the_time(
+    cold_start_s: float, window_s: float
+) -> None:
+    pool = pool_intent(cold_start_p50_s=cold_start_s, gated_objective=0.95)
+    assert demand_window_s(pool) == window_s
+
+
+LEARNING = pool_intent(gated_objective=0.95, max_replicas=9999, ceiling_gpus=9999)
+let_ins = any_readings("let_in", shares)
+
+
+def letting_in(let_in: Reading | None, replicas: int = 4) -> PoolSeen:
+    return replace(seen_at(20.0, replicas=replicas), let_in=let_in)
+
+
+def taught(let_in: Reading | None, before: float = 0.5, replicas: int = 4) -> float:
+    last = Need(NOW_S - 10.0, 4, utilisation=before)
+    return learn_utilisation(letting_in(let_in, replicas), LEARNING, (last,), NOW_S)
+
+
+def test_a_gate_that_lets_in_too_few_makes_room_and_one_that_lets_in_more_saves() -> None:
+    gain = LEARNING_GAIN * 10.0 / 60.0
+    assert taught(reading("let_in", 0.45)) == pytest.approx(0.5 - 0.50 * gain)
+    assert taught(reading("let_in", 1.0)) == pytest.approx(0.5 + 0.05 * gain)
+
+
+@given(let_ins, st.floats(0.1, 1.0))
+def test_what_is_learned_stays_near_the_target(let_in: Reading, before: float) -> None:
+    low, high = (factor * LEARNING.target_utilisation for factor in LEARNED_WITHIN)
+    learned = taught(let_in, before)
+    assert learned == before or low <= learned <= high
+
+
+@given(lower=shares, higher=shares, before=st.floats(0.4, 0.6))
+def test_letting_in_more_never_makes_more_room(lower: float, higher: float, before: float) -> None:
+    low, high = sorted((lower, higher))
+    assert taught(reading("let_in", low), before) <= taught(reading("let_in", high), before)
+
+
+@given(unusable_readings("let_in"))
+def test_nothing_is_learned_blindly_nor_at_a_cap(unusable: Reading) -> None:
+    assert taught(unusable) == taught(None) == 0.5
+    assert taught(reading("let_in", 0.1), replicas=9999) == 0.5
+
+
+def test_a_pool_without_an_objective_is_sized_at_its_target() -> None:
+    last = Need(NOW_S - 10.0, 4, utilisation=0.9)
+    seen = letting_in(reading("let_in", 0.0))
+    assert learn_utilisation(seen, pool_intent(), (last,), NOW_S) == 0.5
+
+
+@given(st.lists(st.booleans(), min_size=400, max_size=400), st.integers(0, 2))
+def test_over_any_long_time_the_mean_that_is_missed_comes_to_what_may_be(
+    turns: list[bool], harshness: int
+) -> None:
+    """Demand of any course: all are let in while there is much room, else only some are."""
+    recent: tuple[Need, ...] = ()
+    missed = 0.0
+    for tick, turn in enumerate(turns * 10):
+        room = 1.0 if recent == () else (recent[-1].utilisation or 0.5)
+        let_in = 1.0 if room < (0.42 if turn else 0.58) else 0.2 * harshness
+        seen = letting_in(reading("let_in", let_in))
+        decision = decide_replicas(seen, LEARNING, recent, NOW_S + 10.0 * tick)
+        recent = decision.recent[-1:]
+        missed += 1.0 - let_in
+    # The learned range over gain and time is the most that the mean can be away by.
+    bound = 0.25 / (LEARNING_GAIN * 10.0 / 60.0 * 4000)
+    assert missed / 4000 <= 0.05 + bound + 0.01
 
 
 def test_a_smaller_need_waits_for_the_window_to_pass() -> None:

@@ -1,7 +1,7 @@
 """The gate law: how far a pool's gate is open, narrowed for the lowest tier first."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +15,18 @@ EXIT_PRESSURE: Final = 0.8
 RELAX_STEP: Final = 0.06
 TIGHTEN_STEP: Final = 5 * RELAX_STEP
 """Tiers' worth of gate moved for each actuation lag; tightening is five times faster."""
+FULL: Final = 0.95
+"""KV-cache use at which replicas count as full."""
+FILL_GAIN: Final = 4.0
+"""Capacities' worth of room for each whole cache that is free: what fills it, in residence times
+of a request, is let in within a quarter of one beside what leaves."""
+FOLLOWED: Final = 0.3
+"""Part of the way to what fits that is gone at once: a second's demand is chance in part, and
+narrowing faster than widening would hold a gate below the mean of what fits."""
+QUEUE_FULL_S: Final = 1.0
+"""Where requests queue for so long an engine is full, whatever its cache says."""
+QUEUE_DRAIN_S: Final = 5.0
+"""Room is left for a queue to be worked off within this time."""
 
 
 class Move(StrEnum):
@@ -36,6 +48,20 @@ class Pressure:
     by: str
     missing: tuple[Reading, ...]
     """Required readings that are stale or absent."""
+    fitting: float | None = None
+    """Openness at which what is offered fits what is free; None where it cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a pool could take: rates in requests a second, the cache's use as a share."""
+
+    capacity_rps: float | None
+    """Of the replicas that serve; None where none is heard."""
+    kv_cache_use: Reading
+    queue_wait: Reading
+    offered_rps: Mapping[str, float] | None
+    """By tier, admitted and refused; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,45 @@ def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) ->
     ]
     worst, by = max(pressures, default=(None, "nothing"))
     return Pressure(worst, by, (*missing, *never_read))
+
+
+def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pressure:
+    """Add the openness at which a pool's offered demand fits: feed-forward beside the pressure.
+
+    Nothing is added where a reading that this needs is not fresh.
+    """
+    use, wait_s = room.kv_cache_use.fresh_value, room.queue_wait.fresh_value
+    if not room.capacity_rps or use is None or wait_s is None or room.offered_rps is None:
+        return pressure
+    left_rps = room.capacity_rps * share_of_room(use, wait_s)
+    return replace(pressure, fitting=fitting_openness(left_rps, room.offered_rps, tiers))
+
+
+def share_of_room(kv_cache_use: float, queue_wait_s: float) -> float:
+    """Tell what may be let in, in capacities: more while caches fill, less while requests queue.
+
+    So stock is held, and not rate alone; a short queue may also be that prefill is behind.
+    """
+    spare = FULL - kv_cache_use
+    if spare > 0.0:
+        spare *= max(0.0, 1.0 - queue_wait_s / QUEUE_FULL_S)
+    return 1.0 + FILL_GAIN * spare - queue_wait_s / QUEUE_DRAIN_S
+
+
+def fitting_openness(
+    left_rps: float, offered_rps: Mapping[str, float], tiers: Mapping[str, TierPolicy]
+) -> float:
+    """Share `left_rps` out: tiers that are not gated take theirs first, the gated ones by rank."""
+    gated = _gated(tiers)
+    left_rps -= sum(rps for tier, rps in offered_rps.items() if tier not in gated)
+    openness = 0.0
+    for name in gated:
+        of_tier_rps = offered_rps.get(name, 0.0)
+        if of_tier_rps > left_rps:
+            return openness + max(0.0, left_rps) / of_tier_rps
+        openness += 1.0
+        left_rps -= of_tier_rps
+    return openness
 
 
 def derive_ceilings(openness: float, tiers: Mapping[str, TierPolicy]) -> dict[str, float]:
@@ -125,8 +190,9 @@ def decide_gate(
 ) -> GateDecision:
     """Move a pool's gate by at most one step at `now` (seconds since the epoch).
 
-    One step for each actuation lag, so that the effect of a step is seen before the next; a gate
-    that nobody remembers begins at the safe share of the lowest tier.
+    Where it is known at which openness the demand fits, no step goes beyond that, but for a queue
+    that is too long. One step for each actuation lag, so that the effect of a step is seen before
+    the next; a gate that nobody remembers begins at the safe share of the lowest tier.
     """
     widest = widest_openness(tiers)
     before = None if last is None else _carry_over(last, tiers)
@@ -168,6 +234,8 @@ def _carry_over(last: GatePart, tiers: Mapping[str, TierPolicy]) -> GatePart:
     return last.model_copy(update={"openness": openness})
 
 
+_FITTED: Final = frozenset({"kv_cache_use", "demand"})
+"""Readings that `fit` accounts for."""
 _AT_REST: Final = frozenset({Move.STAYED, Move.HELD})
 
 
@@ -184,24 +252,53 @@ def _step(
     if last is None:
         safe = max(0.0, widest - 1.0 + pool.safe_share)
         return _Step(Move.STARTED, safe, "nobody remembers this gate: it begins at the safe share")
+    stayed = _Step(Move.STAYED, last.openness, last.reason)
+    worst, fitting, openness = pressure.worst, pressure.fitting, last.openness
     settling = now - last.moved_at < pool.actuation_lag_s
-    worst = pressure.worst
-    openness = last.openness
-    if worst is not None and worst >= ENTER_PRESSURE and openness > 0.0:
-        if settling:
-            return _Step(Move.STAYED, openness, last.reason)
-        reason = f"{pressure.by} is at {worst:.0%} of its limit"
-        return _Step(Move.TIGHTENED, max(0.0, openness - TIGHTEN_STEP), reason)
+    # Use and rate are in what fits already, and closer than their levels tell.
+    is_fitted = fitting is not None and pressure.by in _FITTED
+    is_pressed = worst is not None and worst >= ENTER_PRESSURE and not is_fitted
+    is_between = worst is not None and worst >= EXIT_PRESSURE
+    too_wide = is_between and fitting is not None and fitting < openness
+    if (is_pressed or too_wide) and openness > 0.0:
+        return stayed if settling else _tightened(pressure, last)
     if openness >= widest:
-        return _Step(Move.STAYED, openness, "open")
+        return replace(stayed, reason="open")
     if pressure.missing or worst is None:
         missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
         return _Step(Move.HELD, openness, f"not reopened: {missing}")
-    if worst < EXIT_PRESSURE and not settling:
-        reached = min(widest, openness + RELAX_STEP)
-        reason = f"{pressure.by} is at {worst:.0%} of its limit, below {EXIT_PRESSURE:.0%}"
-        return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
-    return _Step(Move.STAYED, openness, last.reason)
+    eased = worst < EXIT_PRESSURE or (fitting is not None and not is_pressed)
+    return _relaxed(pressure, last, widest) if eased and not settling else stayed
+
+
+def _tightened(pressure: Pressure, last: GatePart) -> _Step:
+    """Close by a step, but not beyond what fits, unless the queue is too long all the same."""
+    reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
+    # Where the queue is too long though hardly less is said to fit, that was told wrong.
+    fitting = last.openness if pressure.fitting is None else pressure.fitting
+    is_pressed = (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by not in _FITTED
+    trusted = fitting <= last.openness - RELAX_STEP if is_pressed else fitting < last.openness
+    least = fitting if trusted else 0.0
+    if trusted and not is_pressed:
+        least = last.openness + FOLLOWED * (fitting - last.openness)
+    reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
+    if reached == last.openness:
+        return _Step(Move.STAYED, last.openness, last.reason)
+    return _Step(Move.TIGHTENED, reached, reason)
+
+
+def _relaxed(pressure: Pressure, last: GatePart, widest: float) -> _Step:
+    """Open by a step, but not beyond what fits; a gate that stands further open stays."""
+    reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
+    if (pressure.worst or 0.0) < EXIT_PRESSURE:
+        reason += f", below {EXIT_PRESSURE:.0%}"
+    reached = min(widest, last.openness + RELAX_STEP)
+    if pressure.fitting is not None and pressure.fitting < widest:
+        followed = FOLLOWED * (pressure.fitting - last.openness)
+        reached = min(reached, last.openness + max(0.0, followed))
+    if reached == last.openness:
+        return _Step(Move.STAYED, last.openness, last.reason)
+    return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
 
 
 def _state(

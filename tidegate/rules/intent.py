@@ -146,6 +146,7 @@ def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolInten
         cold_start_p90_s=pool.cold_start.p90.total_seconds(),
         scale_down_window_s=pool.scale_down_window.total_seconds(),
         safe_share=pool.safe_share,
+        gated_objective=pool.gated_objective,
         floor_gpus=floor_gpus(ledger, name),
         ceiling_gpus=ceiling_gpus(ledger, name),
         may_grow=grows is not None and grows.p50 == now + pool.cold_start.p50,

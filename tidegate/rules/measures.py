@@ -103,13 +103,33 @@ def load(
     A replica that was not heard within the limit is not counted on.
     """
     rate = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
-    fresh = [node for node in nodes if now - node.at <= limit_s]
-    engines = [engine for node in fresh for engine in node.engines if engine.pool == pool]
-    # Triton tells no running requests, and one engine may serve several versions.
-    serving = len({e.replica for e in engines if e.running is not None or e.waiting is not None})
+    serving = serving_replicas(nodes, pool, now=now, limit_s=limit_s)
     if rate.value is None or serving == 0:
         return Reading("demand", None, None, limit_s)
     return Reading("demand", rate.value / (serving * capacity_rps), rate.age_s, limit_s)
+
+
+def serving_replicas(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> int:
+    """Replicas of a pool whose engines answered within the limit."""
+    fresh = [node for node in nodes if now - node.at <= limit_s]
+    engines = [engine for node in fresh for engine in node.engines if engine.pool == pool]
+    # Triton tells no running requests, and one engine may serve several versions.
+    return len({e.replica for e in engines if e.running is not None or e.waiting is not None})
+
+
+def offered_by_tier(
+    gateways: Sequence[DemandReading], pool: str, *, now: float, limit_s: float
+) -> dict[str, float] | None:
+    """Requests a second of each tier, refused by the gate included; None unless all are fresh."""
+    demand = demand_rps(gateways, pool, offered, now=now, limit_s=limit_s)
+    if demand.fresh_value is None:
+        return None
+    total: dict[str, float] = {}
+    for gateway in gateways:
+        if now - gateway.at <= limit_s:
+            for name, tier in gateway.demand.get(pool, {}).items():
+                total[name] = total.get(name, 0.0) + offered(tier)
+    return total
 
 
 def offered(tier: TierDemand) -> float:

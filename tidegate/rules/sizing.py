@@ -1,15 +1,23 @@
 """How many replicas a pool needs, from demand in requests a second, within the ledger's bounds."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from tidegate.readings import Freshness, Reading
 from tidegate.snapshot import PoolIntent
 
 BACKLOG_DRAIN_S = 30.0
 """A backlog is sized to be worked off within this time beside the demand."""
+REACTION_S: Final = 240.0
+"""What is left of it beside a cold start is the longest time that demand is averaged over."""
+SMOOTHED_COLD_STARTS: Final = 8.0
+"""Demand is averaged over so many cold starts, within REACTION_S."""
+LEARNING_GAIN: Final = 0.1
+"""Utilisation lost in one cold start in which the gate lets nobody in."""
+LEARNED_WITHIN: Final = (0.75, 1.25)
+"""What is learned stays within these factors of the pool's `target_utilisation`."""
 
 
 class Limiter(StrEnum):
@@ -38,6 +46,8 @@ class PoolSeen:
     required: tuple[Reading, ...]
     booked_replicas: int
     """Replicas asked for by now, ready or not."""
+    let_in: Reading | None = None
+    """Share of the lowest gated tier that the gate lets in; None where nobody reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class Need:
     """With what stages have reserved."""
     demand_rps: float | None = None
     """As read at that tick."""
+    utilisation: float | None = None
+    """As sized for; None in what an older release kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +83,76 @@ def gpus_for(forecast_rps: float, capacity_rps: float, target_utilisation: float
     return math.ceil(forecast_rps / (capacity_rps * target_utilisation) - 1e-9)
 
 
+def demand_window_s(pool: PoolIntent) -> float:
+    """Seconds that a pool's demand is averaged over: the reading limit, if it has no objective.
+
+    With one, the gate bridges what is short for a while. A booking cannot meet a burst that is
+    over before its cold start is; and the longer a cold start, the less time is left to be sure:
+    what is averaged comes as late as half the window.
+    """
+    if pool.gated_objective is None:
+        return pool.reading_limit_s
+    p50_s = pool.cold_start_p50_s
+    return max(pool.reading_limit_s, min(SMOOTHED_COLD_STARTS * p50_s, REACTION_S - p50_s))
+
+
+def learn_utilisation(
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
+) -> float:
+    """Return the utilisation to size for: the pool's, or what its `gated_objective` has taught.
+
+    Adaptive conformal inference (Gibbs and Candès, 2021) on who is not let in: each second moves
+    the utilisation by gain · (1 − objective − missed), so that over any long time the mean of
+    what is missed comes to 1 − objective, whatever demand does. The gain is LEARNING_GAIN over
+    the cold start. Nothing is learned where the pool could not book more anyway, nor blindly.
+    """
+    if pool.gated_objective is None:
+        return pool.target_utilisation
+    last = recent[-1] if recent else None
+    before = None if last is None else last.utilisation
+    let_in = None if seen.let_in is None else seen.let_in.fresh_value
+    if last is None or before is None:
+        return pool.target_utilisation
+    if let_in is None or seen.booked_replicas >= most_replicas(pool):
+        return before
+    passed_s = min(max(0.0, now - last.at), pool.reading_limit_s)
+    gain = LEARNING_GAIN / max(pool.cold_start_p50_s, pool.reading_limit_s)
+    learned = before + gain * passed_s * (let_in - pool.gated_objective)
+    low, high = (factor * pool.target_utilisation for factor in LEARNED_WITHIN)
+    return min(high, max(low, learned))
+
+
+def most_replicas(pool: PoolIntent) -> int:
+    """Replicas that the pool and the ledger allow; none more where the budget is unknown."""
+    if pool.ceiling_gpus is None:
+        return 0
+    return min(pool.max_replicas, pool.ceiling_gpus // pool.gpus_per_replica)
+
+
 def decide_replicas(
-    seen: PoolSeen,
-    pool: PoolIntent,
-    recent: tuple[Need, ...],
-    now: float,
-    demand_window_s: float | None = None,
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float
 ) -> SizingDecision:
     """Size a pool at `now` (seconds since the epoch), remembering needs in `recent`.
 
-    Demand, as the mean of what was read within `demand_window_s` (the reading limit, unless given:
-    a booking cannot meet a burst that is over before its cold start is), is sized at the target
-    utilisation, and a backlog to be worked off within BACKLOG_DRAIN_S. Reservations are added for
-    stages about to open, by way of the floor. A smaller size waits until it is the largest of the
-    scale-down window. Nothing shrinks, and no need is forgotten, on readings that are stale or
-    absent; a pool that is held so may stay above its bounds, and never grows beyond them.
+    Demand, as the mean of what was read within `demand_window_s`, is sized at the utilisation
+    that `learn_utilisation` gives, and a backlog to be worked off within BACKLOG_DRAIN_S.
+    Reservations are added for stages about to open, by way of the floor. A smaller size waits
+    until it is the largest of the scale-down window. Nothing shrinks, and no need is forgotten,
+    on readings that are stale or absent; a pool that is held so may stay above its bounds, and
+    never grows beyond them.
     """
     asked = dict.fromkeys((*seen.required, seen.demand_rps, seen.waiting))
     missing = [r for r in asked if r.freshness is not Freshness.FRESH]
-    mean_over_s = pool.reading_limit_s if demand_window_s is None else demand_window_s
-    demanded = _demanded(seen, pool, recent, now, mean_over_s)
+    utilisation = learn_utilisation(seen, pool, recent, now)
+    demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        kept_s = max(pool.scale_down_window_s, demand_window_s or 0.0)
+        kept_s = pool.scale_down_window_s
+        if pool.gated_objective is not None:
+            kept_s = max(kept_s, demand_window_s(pool))
         within = (n for n in recent if now - n.at <= kept_s)
-        kept = (*within, _need(demanded, seen, pool, is_first=not recent, now=now))
+        need = _need(demanded, seen, pool, is_first=not recent, now=now)
+        kept = (*within, replace(need, utilisation=utilisation))
         counted = tuple(n for n in kept if now - n.at <= pool.scale_down_window_s)
     needed = max((n.replicas for n in counted), default=0)
     wanted, limiter = _over_the_window(demanded, needed, counted, pool)
@@ -147,16 +204,16 @@ class _Sizes:
 
 
 def _demanded(
-    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float, mean_over_s: float
+    seen: PoolSeen, pool: PoolIntent, recent: tuple[Need, ...], now: float, utilisation: float
 ) -> int | None:
     read_rps = seen.demand_rps.fresh_value
     if read_rps is None:
         return None
-    fresh = (n.demand_rps for n in recent if now - n.at <= mean_over_s)
+    fresh = (n.demand_rps for n in recent if now - n.at <= demand_window_s(pool))
     lately = [rps for rps in fresh if rps is not None]
     mean_rps = (sum(lately) + read_rps) / (len(lately) + 1)
     backlog_rps = (seen.waiting.fresh_value or 0.0) / BACKLOG_DRAIN_S
-    return gpus_for(mean_rps + backlog_rps, pool.capacity_rps, pool.target_utilisation)
+    return gpus_for(mean_rps + backlog_rps, pool.capacity_rps, utilisation)
 
 
 def _within_bounds(
