@@ -71,7 +71,7 @@ class CapacityLoop:
         self._revision = seen.revision
         intent = (await self._redis.published(only=INTENT)).snapshot.intent
         nodes, gateways = await self._redis.readings(gpus=False)
-        await self._sick.note(nodes, now)
+        await self._sick.note(nodes, {} if intent is None else intent.pools, now)
         gates = await self._gates(intent)
         needed: dict[str, int] = {}
         serving = measures.by_pool(nodes)

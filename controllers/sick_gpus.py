@@ -1,11 +1,12 @@
 """Which GPUs are sick: out of capacity, and an event when that changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from tidegate.edges.outbox import Outbox
 from tidegate.readings import NodeReading, SickGpu
 from tidegate.rules.health import with_health
+from tidegate.snapshot import PoolIntent
 
 
 class SickGpus:
@@ -20,11 +21,15 @@ class SickGpus:
         """Count the sick GPUs of a type; one whose node does not say its type counts for each."""
         return sum(1 for node, _ in self._sick if self._types.get(node) in {None, gpu_type})
 
-    async def note(self, nodes: Sequence[NodeReading], now: float) -> None:
-        """Take up what the nodes' agents read."""
+    async def note(
+        self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent], now: float
+    ) -> None:
+        """Take up what the nodes' agents read; a type that none says is that of its `pools`."""
         for each in nodes:
             node = with_health(each)
-            self._types[node.node] = node.gpu_type
+            serving = {pools[e.pool].gpu_type for e in node.engines if e.pool in pools}
+            of_engines = serving.pop() if len(serving) == 1 else self._types.get(node.node)
+            self._types[node.node] = node.gpu_type or of_engines
             for gpu in node.sick_gpus:
                 if (node.node, gpu.index) not in self._sick:
                     self._sick[node.node, gpu.index] = gpu

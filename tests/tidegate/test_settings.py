@@ -43,6 +43,9 @@ def test_each_setting_is_read_from_its_own_variable() -> None:
         "build": "2026-11-26.1",
         "node": "gpu-17",
         "nvml": "/opt/libnvidia-ml.so",
+        "gpu_type": "h100",
+        "pod_resources": "/var/lib/kubelet/pod-resources/kubelet.sock",
+        "metrics": "0.0.0.0:9464",
     }
     settings = Settings.from_environment({variable(name): given[name] for name in given})
     assert {name: str(getattr(settings, name)) for name in Settings.model_fields} == given

@@ -23,6 +23,8 @@ of a request, is let in within a quarter of one beside what leaves."""
 FOLLOWED: Final = 0.3
 """Part of the way to what fits that is gone at once: a second's demand is chance in part, and
 narrowing faster than widening would hold a gate below the mean of what fits."""
+SHUT_BELOW: Final = 0.01
+"""Where nothing fits, a gate that is followed down to less than this shuts."""
 QUEUE_FULL_S: Final = 1.0
 """Where requests queue for so long an engine is full, whatever its cache says."""
 QUEUE_DRAIN_S: Final = 5.0
@@ -281,6 +283,8 @@ def _tightened(pressure: Pressure, last: GatePart) -> _Step:
     least = fitting if trusted else 0.0
     if trusted and not is_pressed:
         least = last.openness + FOLLOWED * (fitting - last.openness)
+        if fitting <= 0.0 and least < SHUT_BELOW:
+            least = 0.0
     reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
