@@ -23,11 +23,11 @@ SIDE_BY_SIDE: Final = {
     "unit": ("-n2", "--dist=loadfile"),
     "workflows": ("-n2", "--dist=loadfile"),
     "integration": ("-n2", "--dist=loadfile"),
-    "stories": ("-n2", "--dist=load"),
+    "stories": (),
     "scenarios": (),
 }
-"""Two at a time, but for live demos. Files stay whole, for the servers that they share; each story
-starts its own."""
+"""Two at a time, but for what plays at a speed: live demos, and stories that are killed. Files stay
+whole, for the servers that they share."""
 
 REPORTS: Final = Path(".pytest_cache/groups")
 

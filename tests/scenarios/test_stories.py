@@ -25,7 +25,7 @@ pytestmark = [
 async def test_a_story_holds_all_that_it_promises_and_ends_the_same_whatever_is_killed(
     name: str, tmp_path: Path
 ) -> None:
-    """One test a story, as the second half takes what the first has seen; stories run abreast."""
+    """One test a story, as the second half takes what the first has seen."""
     expected = await play_skipped(name, _folder(tmp_path, "skipped"))
     broken = [f"{f.name}: {f.seen}" for f in expected.findings() if not f.held]
     assert broken == [], "\n".join([*broken, *expected.said])
