@@ -44,8 +44,6 @@ _PLAYS_S: Final = 25.0
 """How long a story takes; what its pools do takes as long as it does."""
 _BETWEEN_KILLS_S: Final = 15.0
 """With what it takes to recover. Later, and a timer that it should have come before has run out."""
-_SLOWER: Final = {"retirement": 10.0}
-"""Stories that play slower: who takes a retirement back has its days of grace for it."""
 _STEP_S: Final = 0.5
 _ENDS_WITHIN_S: Final = 150.0
 _RECOVERS_WITHIN_S: Final = 60.0
@@ -86,10 +84,8 @@ async def play_disturbed(
     for, as a person would who acts on what happened.
     """
     async with _standing(folder) as real:
-        now, plays_s = time.time(), _PLAYS_S
-        if kills.number > _FEW:
-            plays_s = _BETWEEN_KILLS_S * kills.number
-        plays_s *= _SLOWER.get(name, 1.0)
+        plays_s = _PLAYS_S if kills.number <= _FEW else _BETWEEN_KILLS_S * kills.number
+        now = time.time()
         speed = stage(name, now).scenario.clock.length_s / plays_s
         staged = stage(name, now, speed=speed)
         shell = Shell(real.plane, folder, staged)
