@@ -14,8 +14,7 @@ GROUPS: Final = {
     "unit": "not integration and not workflows and not scenario",
     "workflows": "workflows and not scenario",
     "integration": "integration and not workflows and not scenario",
-    "stories": "story",
-    "scenarios": "scenario and not story",
+    "scenarios": "scenario",
 }
 """Each group and its pytest mark expression; every test belongs to exactly one."""
 
@@ -23,11 +22,9 @@ SIDE_BY_SIDE: Final = {
     "unit": ("-n2", "--dist=loadfile"),
     "workflows": ("-n2", "--dist=loadfile"),
     "integration": ("-n2", "--dist=loadfile"),
-    "stories": (),
     "scenarios": (),
 }
-"""Two at a time, but for what plays at a speed: live demos, and stories that are killed. Files stay
-whole, for the servers that they share."""
+"""Two at a time, but for live demos. Files stay whole, for the servers that they share."""
 
 REPORTS: Final = Path(".pytest_cache/groups")
 

@@ -44,51 +44,45 @@ class PodRunner:
         self._gpus.mkdir(parents=True, exist_ok=True)
         self._tokens.mkdir(parents=True, exist_ok=True)
         self._informer = Informer(api, "/api/v1/pods", self._changed)
-        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._lives = asyncio.TaskGroup()
         self._leaving: dict[str, asyncio.Event] = {}
+        """By uid of each pod that is looked after: set once it has to go."""
         self._held: set[int] = set()
         """Numbers of GPUs under pods of this machine."""
 
     async def run(self) -> None:
-        """Run pods until cancelled; then end all of them."""
-        try:
+        """Run pods until cancelled, or until one cannot be looked after; then end all of them."""
+        async with self._lives:
             await self._informer.follow()
-        finally:
-            for each in self._lives.values():
-                each.cancel()
-            await asyncio.gather(*self._lives.values(), return_exceptions=True)
 
     def _changed(self) -> None:
-        for uid, pod in self._informer.objects.items():
+        known = self._informer.objects
+        for uid, pod in known.items():
             meta = pod["metadata"]
-            if RUNS not in meta.get("annotations", {}):
-                continue
-            if uid not in self._lives and pod["status"].get("phase") == "Running":
+            goes, runs = "deletionTimestamp" in meta, pod["status"].get("phase") == "Running"
+            if RUNS in meta.get("annotations", {}) and uid not in self._leaving and (goes or runs):
                 self._leaving[uid] = asyncio.Event()
-                self._lives[uid] = asyncio.create_task(self._live(pod), name=meta["name"])
-            elif "deletionTimestamp" in meta and uid not in self._lives:
-                # It never ran.
-                self._leaving[uid] = asyncio.Event()
-                self._lives[uid] = asyncio.create_task(self._remove(pod))
-            if "deletionTimestamp" in meta:
+                life = self._live(pod) if runs else self._remove(pod)
+                self._lives.create_task(life, name=meta["name"])
+            if goes and uid in self._leaving:
                 self._leaving[uid].set()
-        for uid in set(self._lives) - set(self._informer.objects):
-            self._leaving[uid].set()
+        for uid in self._leaving.keys() - known.keys():
+            self._leaving.pop(uid).set()
 
     async def _live(self, pod: Json) -> None:
         """Run a pod's process, anew where it ends by itself, until the pod is deleted."""
         meta, spec = pod["metadata"], pod["spec"]
         container, leaving = spec["containers"][0], self._leaving[meta["uid"]]
-        gpus = self._take_gpus(container)
-        environment = await self._environment(pod, container, gpus)
-        argv = [_expand(word, environment) for word in container["command"]]
         log = self._logs / f"{meta['name']}.log"
+        gpus = self._take_gpus(container)
         try:
+            environment = await self._environment(pod, container, gpus)
+            argv = [_expand(word, environment) for word in container["command"]]
             while not leaving.is_set():
                 child = await Child.spawn(argv, env=environment, log=log)
                 _log.info("pod.started", pod=meta["name"], gpus=gpus)
                 try:
-                    await self._serve(pod, container, child)
+                    await self._serve(pod, container, child, leaving)
                 finally:
                     await child.end(grace_s=float(spec.get("terminationGracePeriodSeconds", 30)))
                 if not leaving.is_set():
@@ -101,9 +95,10 @@ class PodRunner:
             self._held.difference_update(gpus)
         await self._remove(pod)
 
-    async def _serve(self, pod: Json, container: Json, child: Child) -> None:
+    async def _serve(
+        self, pod: Json, container: Json, child: Child, leaving: asyncio.Event
+    ) -> None:
         """Have the pod be ready while its probe says so; returns when it ends or has to leave."""
-        leaving = self._leaving[pod["metadata"]["uid"]]
         asked = container.get("readinessProbe", {}).get("httpGet")
         url = None if asked is None else f"http://{_ip(pod)}:{asked['port']}{asked['path']}"
         was_ready = False

@@ -199,6 +199,24 @@ async def test_a_driver_that_is_loaded_anew_has_told_no_xid(library: Path, gpus:
     assert (await read_with(reader))[0].xids == ()
 
 
+async def test_what_a_call_of_another_driver_brings_late_is_nobodys(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    add(gpus, 0, f"xid={XID_OF_A_GPU_OFF_THE_BUS} hang_ms=900 hang_only=xid")
+    assert (await read_with(reader))[0].hung == ("xids",)
+    (gpus / "gpu-count").unlink()
+    assert isinstance(await reader.read(), Absent)
+    write_gpu(gpus, 0, BUSY)
+    write_count(gpus, 2)
+
+    async def has_come_back() -> bool:
+        return (await read_with(reader))[0].hung == ()
+
+    await until(has_come_back)
+    assert (await read_with(reader))[0].xids == ()
+
+
 @pytest.mark.parametrize("code", [3, 6, 13])
 async def test_an_error_that_says_a_figure_is_missing_is_no_fault(
     library: Path, gpus: Path, code: int

@@ -130,6 +130,20 @@ async def until_state(
     await until(is_so, within_s)
 
 
+async def is_scaled(pools: KubernetesPools, pool: str, replicas: int) -> bool:
+    """Say whether a pool may be scaled, by doing it."""
+    try:
+        await pools.scale(pool, replicas)
+    except Refused:
+        return False
+    return True
+
+
+async def until_scaled(pools: KubernetesPools, pool: str, replicas: int) -> None:
+    """Scale once the server has heard of what decides on it, which takes it a moment."""
+    await until(lambda: is_scaled(pools, pool, replicas), 20.0)
+
+
 async def refused(pools: KubernetesPools, pool: str, replicas: int) -> Refused:
     """Return why a pool is not scaled."""
     with pytest.raises(Refused) as raised:

@@ -11,7 +11,14 @@ import yaml
 
 from tests.charts.test_chart import LEAST, render
 from tests.embedded.until import until
-from tests.kubernetes.cluster import Cluster, following, needs_kubernetes, until_pool
+from tests.kubernetes.cluster import (
+    Cluster,
+    following,
+    is_scaled,
+    needs_kubernetes,
+    until_pool,
+    until_scaled,
+)
 from tests.kubernetes.relay import Relay
 from tidegate.cluster import PodPhase
 from tidegate.edges.kubernetes import KubernetesApi, KubernetesPools
@@ -181,7 +188,7 @@ async def test_a_late_write_of_an_old_leader_is_refused_by_the_server(cluster: C
         ):
             async with old.lease().led(asyncio.Event()):
                 await its_pools.observe()
-                await _until_admitted(its_pools, 2)
+                await until_scaled(its_pools, "chat", 2)
             async with new.lease().led(asyncio.Event()):
                 await pools.observe()
                 await until(lambda: _is_refused(its_pools, 7), 10.0)
@@ -189,25 +196,12 @@ async def test_a_late_write_of_an_old_leader_is_refused_by_the_server(cluster: C
                     Refused, match=f"only the leader scales: {new.name}, not {old.name}"
                 ):
                     await its_pools.scale("chat", 7)
-                await _until_admitted(pools, 4)
+                await until_scaled(pools, "chat", 4)
             await until_pool(pools, "chat", lambda pool: pool.replicas == 4)
 
 
-async def _until_admitted(pools: KubernetesPools, replicas: int) -> None:
-    """Scale once the server has heard of the policy and of the Lease, which takes it a moment."""
-    await until(lambda: _is_admitted(pools, replicas), 10.0)
-
-
-async def _is_admitted(pools: KubernetesPools, replicas: int) -> bool:
-    try:
-        await pools.scale("chat", replicas)
-    except Refused:
-        return False
-    return True
-
-
 async def _is_refused(pools: KubernetesPools, replicas: int) -> bool:
-    return not await _is_admitted(pools, replicas)
+    return not await is_scaled(pools, "chat", replicas)
 
 
 async def test_the_charts_rights_are_enough_to_follow_and_to_scale(cluster: Cluster) -> None:
@@ -218,7 +212,7 @@ async def test_the_charts_rights_are_enough_to_follow_and_to_scale(cluster: Clus
             KubernetesPools(only.api, only.namespace) as pools,
         ):
             await until_pool(pools, "chat", lambda pool: pool.count(PodPhase.READY) == 1)
-            await _until_admitted(pools, 3)
+            await until_scaled(pools, "chat", 3)
             await until_pool(pools, "chat", lambda pool: pool.count(PodPhase.READY) == 3)
         async with following(cluster, only.namespace) as everything:
             assert (await everything.observe()).pools["chat"].replicas == 3

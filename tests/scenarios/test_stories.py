@@ -1,6 +1,7 @@
 """Every story holds what it promises in skipped time, and ends the same whatever is killed."""
 
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,7 @@ import pytest
 
 from scenarios.scenario import FOLDER
 from tests.scenarios.disturbed import Kills, play_disturbed
-from tests.scenarios.skipped import play_skipped, transitions
+from tests.scenarios.skipped import Played, play_skipped, transitions
 
 STORIES: Final = sorted(p.stem for p in FOLDER.glob("*.yaml") if not p.stem.endswith("-plan"))
 KILLS: Final = int(os.environ.get("KILLS", "3"))
@@ -16,29 +17,43 @@ KILLS: Final = int(os.environ.get("KILLS", "3"))
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.story,
     pytest.mark.timeout(400 + 50 * KILLS),
+    pytest.mark.asyncio(loop_scope="module"),
 ]
+
+Undisturbed = Callable[[str], Awaitable[Played]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Play a story in skipped time, once."""
+    played: dict[str, Played] = {}
+
+    async def play(name: str) -> Played:
+        if name not in played:
+            played[name] = await play_skipped(name, tmp_path_factory.mktemp(name))
+        return played[name]
+
+    return play
 
 
 @pytest.mark.parametrize("name", STORIES)
-async def test_a_story_holds_all_that_it_promises_and_ends_the_same_whatever_is_killed(
-    name: str, tmp_path: Path
+async def test_a_story_in_skipped_time_holds_all_that_it_promises(
+    name: str, undisturbed: Undisturbed
 ) -> None:
-    """One test a story, as the second half takes what the first has seen."""
-    expected = await play_skipped(name, _folder(tmp_path, "skipped"))
-    broken = [f"{f.name}: {f.seen}" for f in expected.findings() if not f.held]
-    assert broken == [], "\n".join([*broken, *expected.said])
-    assert expected.scenario.has_ended(expected.evidence.events)
+    played = await undisturbed(name)
+    broken = [f"{f.name}: {f.seen}" for f in played.findings() if not f.held]
+    assert broken == [], "\n".join([*broken, *played.said])
+    assert played.scenario.has_ended(played.evidence.events)
 
+
+@pytest.mark.parametrize("name", STORIES)
+async def test_killed_while_it_plays_a_story_ends_the_same_and_does_nothing_twice(
+    name: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    expected = await undisturbed(name)
     kills = Kills(KILLS, seed=len(name))
-    played = await play_disturbed(name, _folder(tmp_path, "killed"), kills, expected.before)
+    played = await play_disturbed(name, tmp_path, kills, expected.before)
     assert played.state == expected.state
     assert transitions(played.evidence.events) == transitions(expected.evidence.events)
     assert played.evidence.gaps == []
-
-
-def _folder(parent: Path, name: str) -> Path:
-    folder = parent / name
-    folder.mkdir()
-    return folder

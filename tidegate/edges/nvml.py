@@ -110,9 +110,9 @@ class NvmlReader:
                 ctypes.CDLL(str(self._library), mode=ctypes.RTLD_GLOBAL)
             pynvml.nvmlInit()
             self._is_open = True
-            # What another driver handed out is worth nothing to this one.
-            for card in self._cards:
-                card.begin_anew()
+            # What another driver handed out is worth nothing to this one, nor is what a call that
+            # hung in it will write.
+            self._cards = [card.anew() for card in self._cards]
         count: int = pynvml.nvmlDeviceGetCount()
         return count
 
@@ -120,9 +120,15 @@ class NvmlReader:
 class _Card:
     """One GPU: its handle, its calls, and what it told since the driver was opened."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, calls: HangingCalls | None = None) -> None:
         self._index = index
-        self._calls = HangingCalls(f"nvml-{index}", deadline_s=_CALL_WITHIN_S)
+        self._calls = calls or HangingCalls(f"nvml-{index}", deadline_s=_CALL_WITHIN_S)
+        self._card: object | None = None
+        self._named: dict[str, str] = {}
+        self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
+        self._events: object | None = None
+        self._samples: list[Any] = []
+        self._xids: set[int] = set()
         self._figures: Mapping[str, Call] = {
             "identity": self._identity,
             "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(self._handle()).gpu / 100,
@@ -143,16 +149,13 @@ class _Card:
             "xids": self._newest_xids,
             "processes": self._processes,
         }
-        self.begin_anew()
 
-    def begin_anew(self) -> None:
-        """Forget what came from another driver, which would have a reset card stay sick."""
-        self._card: object | None = None
-        self._named: dict[str, str] = {}
-        self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
-        self._events: object | None = None
-        self._samples: list[Any] = []
-        self._xids: set[int] = set()
+    def anew(self) -> "_Card":
+        """Return the card as one that has told nothing yet: a reset one must not stay sick.
+
+        Calls that hang go on to be counted, and to be waited for by nobody.
+        """
+        return _Card(self._index, self._calls)
 
     async def read(self) -> GpuReading | pynvml.NVMLError:
         """Read what answers in time; an error only where the driver itself is gone."""

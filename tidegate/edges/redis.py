@@ -279,7 +279,7 @@ class Redis:
     ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
         """Return the last reading of every node and every gateway, however old.
 
-        Without `gpus`, no node says more of its cards than how many are faulty.
+        Without `gpus`, no node says more of its cards than which are sick and which well.
         """
         asked = "gpus" if gpus else ""
         names = (readings.READINGS, readings.GPUS)

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import structlog
 
-from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
+from tidegate.cluster import ClusterState, Pod, PoolStatus
 from tidegate.edges.kubernetes.api import DEADLINE_S, Conflict, Json, KubernetesApi
 from tidegate.edges.kubernetes.informer import Informer
 from tidegate.edges.kubernetes.reading import (
@@ -18,12 +18,13 @@ from tidegate.edges.kubernetes.reading import (
     POOL_LABEL,
     Autoscaler,
     Workload,
+    kept_by,
     read_autoscaler,
     read_gpus,
     read_pod,
     read_pool,
     read_workload,
-    spare_disruptions,
+    scaler_of,
 )
 from tidegate.errors import Refused, TidegateError, Unavailable
 from tidegate.quantities import counted
@@ -42,7 +43,6 @@ _KEDA: Final = ("keda.sh", "ScaledObject")
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    group: str
     kind: str
     collection: str
     """The path of its objects in the namespace."""
@@ -76,7 +76,8 @@ class KubernetesPools:
         self._noticed: dict[tuple[str, str, int], datetime] = {}
         """When a size of somebody else's was first seen, where the server does not say."""
         self._following: asyncio.Task[None] | None = None
-        self._has_listed = False
+        self._state: ClusterState | None = None
+        """As of the last revision that was asked for."""
 
     async def __aenter__(self) -> Self:
         self._following = asyncio.create_task(self._follow(), name="follow the cluster")
@@ -93,18 +94,19 @@ class KubernetesPools:
 
         Raises Unavailable while any of it may be old, and Refused where it may not be read.
         """
-        if not self._has_listed:
+        if self._state is None:
             await self._until(lambda: self._absent() is None, DEADLINE_S)
         await self._until(lambda: self._revision != after, wait_s)
         absent = self._absent()
         if absent is not None:
             raise Unavailable(absent, code="kubernetes-unavailable")
-        self._has_listed = True
-        return ClusterState(
-            revision=self._revision,
-            gpus=read_gpus(self._nodes.objects.values()),
-            pools=self._read_pools(),
-        )
+        if self._state is None or self._state.revision != self._revision:
+            self._state = ClusterState(
+                revision=self._revision,
+                gpus=read_gpus(self._nodes.objects.values()),
+                pools=self._read_pools(),
+            )
+        return self._state
 
     async def scale(self, pool: str, replicas: int) -> None:
         """Write the pool's `scale`, as the field manager `tidegate`, and nothing else.
@@ -141,17 +143,18 @@ class KubernetesPools:
         path = f"{workload.path}/scale"
         written = await self._api.apply(path, scale, manager=MANAGER, force=True)
         self._written[workload.uid] = (int(written["metadata"]["resourceVersion"]), replicas)
+        self._note_change()
 
     # What another decides.
 
     def _refuse_what_another_scales(self, workload: Workload) -> None:
-        for scaler in self._read_scalers():
-            if scaler.target == (workload.kind, workload.name):
-                raise Refused(
-                    f'pool "{workload.pool}": {scaler.told} already scales {workload.told}, not '
-                    f'"{MANAGER}". Delete that object or drop the pool.',
-                    code="scaled_by_another",
-                )
+        scaler = scaler_of(workload, self._read_scalers())
+        if scaler is not None:
+            raise Refused(
+                f'pool "{workload.pool}": {scaler.told} already scales {workload.told}, not '
+                f'"{MANAGER}". Delete that object or drop the pool.',
+                code="scaled_by_another",
+            )
 
     def _refuse_what_was_changed_by_hand(self, workload: Workload, now: datetime) -> None:
         changed = workload.scaled
@@ -169,25 +172,21 @@ class KubernetesPools:
 
     def _as_far_as_budgets_allow(self, workload: Workload, replicas: int) -> int:
         """Return how far a pool may shrink now; raises Refused where it may not at all."""
-        pods = [each for each in self._pods.objects.values() if _pool_of(each) == workload.pool]
-        if replicas >= workload.replicas or not pods:
+        pods = (each for each in self._pods.objects.values() if _pool_of(each) == workload.pool)
+        pod = next(pods, None)
+        if replicas >= workload.replicas or pod is None:
             return replicas
-        spare = spare_disruptions(
-            self._budgets.objects.values(), pods[0]["metadata"].get("labels", {})
-        )
-        if spare is None:
+        kept = kept_by(self._budgets.objects.values(), pod["metadata"]["labels"])
+        if kept is None:
             return replicas
-        allowed, name = spare
-        serving = sum(1 for pod in self._pods_of(workload.pool) if pod.phase is PodPhase.READY)
-        least = max(replicas, min(workload.replicas, serving - allowed))
-        if least == workload.replicas:
+        if kept.pods is None or kept.pods >= workload.replicas:
+            stay = "has not said yet how many" if kept.pods is None else f"has {kept.pods}"
             raise Refused(
-                f'pool "{workload.pool}": PodDisruptionBudget {name} allows '
-                f"{counted(allowed, 'disruption')} now, so none of "
-                f"{counted(workload.replicas, 'replica')} is taken away.",
+                f'pool "{workload.pool}": PodDisruptionBudget {kept.budget} {stay} stay, so none '
+                f"of {counted(workload.replicas, 'replica')} is taken away.",
                 code="disruption-budget",
             )
-        return least
+        return max(replicas, kept.pods)
 
     # Reading.
 
@@ -203,10 +202,13 @@ class KubernetesPools:
             for name, workloads in self._read_workloads().items()
         }
 
-    def _read_workloads(self) -> Mapping[str, list[Workload]]:
+    def _read_workloads(self, pool: str | None = None) -> Mapping[str, list[Workload]]:
+        """Read the workloads of each pool, or of one, the oldest first."""
         found: dict[str, list[Workload]] = defaultdict(list)
         for path, informer in self._workloads.items():
             for each in informer.objects.values():
+                if pool is not None and _pool_of(each) != pool:
+                    continue
                 workload = read_workload(each, kind=self._kinds[path].kind, collection=path)
                 if workload is not None:
                     found[workload.pool].append(self._as_written(workload))
@@ -226,14 +228,8 @@ class KubernetesPools:
             for each in informer.objects.values():
                 yield read_autoscaler(each, kind=self._kinds[path].kind)
 
-    def _pods_of(self, pool: str) -> Iterator[Pod]:
-        for found in self._pods.objects.values():
-            pod = read_pod(found) if _pool_of(found) == pool else None
-            if pod is not None:
-                yield pod
-
     def _only_workload(self, pool: str) -> Workload:
-        workloads = self._read_workloads().get(pool)
+        workloads = self._read_workloads(pool).get(pool)
         if not workloads:
             raise Refused(
                 f'pool "{pool}": nothing in the namespace "{self._namespace}" has the label '
@@ -295,7 +291,7 @@ class KubernetesPools:
                 if each["scope"] == "Namespaced" and (is_scalable or is_scaler):
                     version = f"/apis/{name}/{preferred['version']}"
                     path = f"{version}/namespaces/{self._namespace}/{each['resource']}"
-                    yield _Kind(name, kind, path, is_scalable)
+                    yield _Kind(kind, path, is_scalable)
 
     def _informer(self, path: str, *, selector: str | None = None) -> Informer:
         return Informer(self._api, path, self._note_change, selector=selector)

@@ -120,6 +120,7 @@ def read_pod(found: Json) -> Pod | None:
         address=_address(found),
         created_at=datetime.fromisoformat(meta["creationTimestamp"]).timestamp(),
         ready_at=_instant(ready) if is_ready and ready is not None else None,
+        uid=meta["uid"],
     )
 
 
@@ -184,12 +185,18 @@ def read_autoscaler(found: Json, *, kind: str) -> Autoscaler:
     return Autoscaler(kind, name, (target.get("kind", "Deployment"), target["name"]))
 
 
+def scaler_of(workload: Workload, scalers: Iterable[Autoscaler]) -> Autoscaler | None:
+    """Say who else scales a workload; None where nobody does."""
+    target = (workload.kind, workload.name)
+    return next((each for each in scalers if each.target == target), None)
+
+
 def read_pool(
     workloads: Sequence[Workload], pods: Iterable[Pod], scalers: Iterable[Autoscaler]
 ) -> PoolStatus:
     """Put together what is known of one pool, by the oldest of its workloads."""
     first = workloads[0]
-    owner = next((each for each in scalers if each.target == (first.kind, first.name)), None)
+    owner = scaler_of(first, scalers)
     return PoolStatus(
         name=first.pool,
         replicas=first.replicas,
@@ -199,14 +206,28 @@ def read_pool(
     )
 
 
-def spare_disruptions(budgets: Iterable[Json], labels: Mapping[str, str]) -> tuple[int, str] | None:
-    """Say how many pods may go, and by which PodDisruptionBudget; None where none selects them."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a PodDisruptionBudget has stay of a pool's pods."""
+
+    budget: str
+    pods: int | None
+    """None where its controller has not said yet."""
+
+
+def kept_by(budgets: Iterable[Json], labels: Mapping[str, str]) -> Kept | None:
+    """Say which PodDisruptionBudget has most pods with these labels stay; None where none does.
+
+    By how many it wants healthy, and not by the disruptions that it allows: those are of before
+    the last pods went.
+    """
     found = [
-        (int(each.get("status", {}).get("disruptionsAllowed", 0)), str(each["metadata"]["name"]))
+        Kept(str(each["metadata"]["name"]), each.get("status", {}).get("desiredHealthy"))
         for each in budgets
         if _selects(each["spec"].get("selector") or {}, labels)
     ]
-    return min(found, default=None)
+    unsaid = next((each for each in found if each.pods is None), None)
+    return unsaid or max(found, key=lambda each: each.pods or 0, default=None)
 
 
 def _selects(selector: Json, labels: Mapping[str, str]) -> bool:
