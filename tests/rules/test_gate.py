@@ -255,6 +255,30 @@ def test_paying_tiers_take_their_room_first_then_the_gated_ones_by_rank() -> Non
     )
 
 
+@given(
+    policies=tiers,
+    offered=st.dictionaries(st.sampled_from(["pro", "plus", "free"]), st.just(0.0) | levels),
+    capacity_rps=st.none() | levels,
+    use=any_readings("kv_cache_use", shares),
+    wait=any_readings("queue_wait", levels),
+)
+def test_what_fits_is_a_number_of_tiers_whatever_is_offered(
+    policies: dict[str, TierPolicy],
+    offered: dict[str, float],
+    capacity_rps: float | None,
+    use: Reading,
+    wait: Reading,
+) -> None:
+    fitting = fit(pressed(0.9), Room(capacity_rps, use, wait, offered), policies).fitting
+    assert fitting is None or 0.0 <= fitting <= widest_openness(policies)
+
+
+def test_nothing_fits_where_paying_tiers_take_more_than_there_is_and_free_asks_for_nothing() -> (
+    None
+):
+    assert fit(pressed(0.9), room(FULL, 0.0, pro=120.0, free=0.0), FREE).fitting == 0.0
+
+
 def test_free_cache_is_room_and_a_queue_is_less_of_it() -> None:
     assert share_of_room(FULL, 0.0) == pytest.approx(1.0)
     assert share_of_room(FULL - 0.1, 0.0) > 1.0 > share_of_room(FULL + 0.05, 0.0)

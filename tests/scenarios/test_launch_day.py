@@ -43,6 +43,7 @@ async def test_a_launch_day_holds_all_that_it_promises_and_leaves_nothing_behind
         addresses = demo.addresses()
         assert await demo.ends() == 0, demo.output()
         assert "9 of 9 held" in demo.output()
+        assert "process.ended" not in demo.output(), "a loop that fails is restarted, and hides"
         assert demo.left_behind(addresses) == []
 
 

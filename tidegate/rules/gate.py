@@ -133,8 +133,10 @@ def fitting_openness(
     openness = 0.0
     for name in gated:
         of_tier_rps = offered_rps.get(name, 0.0)
+        if left_rps <= 0.0:
+            return openness
         if of_tier_rps > left_rps:
-            return openness + max(0.0, left_rps) / of_tier_rps
+            return openness + left_rps / of_tier_rps
         openness += 1.0
         left_rps -= of_tier_rps
     return openness
