@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Final
 
 from gateway.desk import Desk
@@ -13,6 +14,7 @@ from tidegate.edges.redis import Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
 from tidegate.readings import DemandReading, ModelUse, TierDemand
+from tidegate.rules.gated import gated
 from tidegate.rules.outcome import Code
 from tidegate.snapshot import Snapshot
 
@@ -26,6 +28,8 @@ _SLACK_S: Final = 0.2
 class _Sample:
     taken_s: float
     counts: Counter[Kind]
+    let_in: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By pool and tier: the share in force."""
 
 
 class DemandMeter:
@@ -44,7 +48,7 @@ class DemandMeter:
         `at` is in seconds since the epoch. Every tier of the catalogue is there for every pool
         that a feature uses: where nobody asked, a true zero.
         """
-        self._samples.append(_Sample(taken_s, self._tally.counts))
+        self._samples.append(_Sample(taken_s, self._tally.counts, _let_in(snapshot, at)))
         while self._samples[1].taken_s <= taken_s - WINDOW_S + _SLACK_S:
             self._samples.popleft()
         first, last = self._samples[0], self._samples[-1]
@@ -56,7 +60,7 @@ class DemandMeter:
 
         if self._began_at is None:
             self._began_at = at
-        demand = _by_pool(snapshot, rps)
+        demand = _by_pool(snapshot, rps, self._let_in)
         return DemandReading(
             gateway=self._gateway,
             at=at,
@@ -69,23 +73,52 @@ class DemandMeter:
             waitlists={name: as_json(part) for name, part in snapshot.waitlists.items()},
         )
 
+    def _let_in(self, pool: str, tier: str) -> float | None:
+        """Return the mean of the share in force over the window; None where it was not known."""
+        shares = [s.let_in[pool, tier] for s in self._samples if (pool, tier) in s.let_in]
+        return fmean(shares) if shares else None
+
+
+def _let_in(snapshot: Snapshot, at: float) -> dict[tuple[str, str], float]:
+    """Read the share of every tier that is let in to every pool of a feature at an instant."""
+    intent = snapshot.intent
+    if intent is None:
+        return {}
+    found: dict[tuple[str, str], float] = {}
+    for pool in _pools(snapshot):
+        gate = snapshot.gates.get(pool)
+        is_heard = gate is not None and at < gate.expires_at
+        for tier in intent.tiers:
+            of_gate = gated(pool, tier, gate, intent)
+            found[pool, tier] = of_gate.ceiling if is_heard else of_gate.ceiling_after_expiry
+    return found
+
+
+def _pools(snapshot: Snapshot) -> list[str]:
+    return (
+        []
+        if snapshot.intent is None
+        else sorted({f.pool for f in snapshot.intent.features.values()})
+    )
+
 
 def _by_pool(
-    snapshot: Snapshot, rps: Callable[[str, str, Code], float]
+    snapshot: Snapshot,
+    rps: Callable[[str, str, Code], float],
+    let_in: Callable[[str, str], float | None],
 ) -> dict[str, dict[str, TierDemand]]:
-    intent = snapshot.intent
-    tiers = () if intent is None else tuple(intent.tiers)
-    pools = () if intent is None else sorted({f.pool for f in intent.features.values()})
+    tiers = () if snapshot.intent is None else tuple(snapshot.intent.tiers)
     return {
         pool: {
             tier: TierDemand(
                 admitted_rps=rps(pool, tier, Code.ALLOWED),
                 refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
                 not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
+                let_in=let_in(pool, tier),
             )
             for tier in tiers
         }
-        for pool in pools
+        for pool in _pools(snapshot)
     }
 
 

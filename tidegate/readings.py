@@ -166,6 +166,9 @@ class TierDemand(_Published):
     admitted_rps: float
     refused_by_gate_rps: float
     not_exposed_rps: float
+    let_in: float | None = None
+    """Share of the tier's users that the gate in force let in, as the mean over the window; None
+    from whoever does not say."""
 
 
 class ModelUse(_Published):

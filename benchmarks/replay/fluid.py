@@ -35,6 +35,7 @@ class Seen:
     """Admitted and refused, those who came back included."""
     offered_free_rps: float = 0.0
     """As above, of Free alone."""
+    admitted_free_rps: float = 0.0
     admitted_rps: float = 0.0
     ceiling: float = 1.0
     """Share of Free that the gate lets in."""
@@ -156,6 +157,7 @@ class _Fluid:
         seen.offered_rps = came + self._refused[t]
         seen.ceiling = self._share[t]
         seen.offered_free_rps = seen.offered_rps - self._paid[t]
+        seen.admitted_free_rps = came - self._paid[t]
         seen.running, seen.waiting = self._running, self._queue
         self._replicas[t] = seen.ready
 

@@ -16,7 +16,8 @@ _AIMS: Final = (0.98, 1.0)
 """Shares of Free that a schedule plans for; the gate sheds the rest where it is short."""
 _BLOCK: Final = 20
 """Windows for which its ceiling stays."""
-_STEPS: Final = 8
+_STEPS: Final = 10
+_RETRY_AFTER_S: Final = 600.0
 _WIDEST: Final = 0.4
 _NARROWEST: Final = -0.05
 
@@ -99,8 +100,8 @@ class _Ceilings:
 
     @property
     def retry_after_s(self) -> float:
-        """Refused users are asked back after a minute, or as the gate says."""
-        return max(60.0, self._law.retry_after_s)
+        """Refused users are asked back when the rush is over, or as the gate says."""
+        return max(_RETRY_AFTER_S, self._law.retry_after_s)
 
     def ceiling(self, seen: Seen) -> float:
         """Return the window's."""

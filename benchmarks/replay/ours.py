@@ -6,8 +6,9 @@ from typing import Final
 from benchmarks.replay.engine import capacity_rps
 from benchmarks.replay.fluid import Seen
 from benchmarks.replay.rivals import Pool
-from tidegate.readings import Reading
+from tidegate.readings import Reading, TierDemand
 from tidegate.rules.gate import FULL, Room, decide_gate, fit, share_of_room, weigh
+from tidegate.rules.measures import offered
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
 
@@ -18,6 +19,18 @@ _TIERS: Final = {
     "plus": TierPolicy(rank=1, gated=False),
     "free": TierPolicy(rank=2, gated=True),
 }
+
+
+def _free_rps(seen: Seen) -> float:
+    """What the controllers take Free's demand to be, from what a gateway tells."""
+    refused = seen.offered_free_rps - seen.admitted_free_rps
+    told = TierDemand.model_construct(
+        admitted_rps=seen.admitted_free_rps,
+        refused_by_gate_rps=refused,
+        not_exposed_rps=0.0,
+        let_in=seen.ceiling,
+    )
+    return offered(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class OurSetting:
         return asdict(self)
 
 
-SETTINGS: Final = {"fast": OurSetting(1.0, 60.0, 0.955), "slow": OurSetting(0.98, 240.0, 0.955)}
+SETTINGS: Final = {"fast": OurSetting(1.0, 60.0, 0.955), "slow": OurSetting(0.98, 120.0, 0.955)}
 """One setting for all traces of a set of cold starts, chosen on the training traces."""
 
 
@@ -77,7 +90,8 @@ class TidegateSizer:
         booked = seen.ready + seen.loading
         # Work, in requests as the pool's capacity was measured with: sizes drift within hours.
         full_rps = capacity_rps(seen.input_tokens, seen.output_tokens)
-        self._offered += seen.offered_rps * self._pool.capacity_rps / full_rps
+        asked_rps = seen.offered_rps - seen.offered_free_rps + _free_rps(seen)
+        self._offered += asked_rps * self._pool.capacity_rps / full_rps
         if seen.now % _TICK_S != 0.0:
             return self._wanted or booked
         demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)
@@ -122,10 +136,10 @@ class TidegateGate:
         wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
         kv_cache = Reading("kv_cache_use", seen.use, 0.5, _LIMIT_S)
         load = Reading("demand", seen.admitted_rps / max(1.0, capacity_rps), 0.5, _LIMIT_S)
-        offered = {"pro": seen.offered_rps - seen.offered_free_rps, "free": seen.offered_free_rps}
+        asked = {"pro": seen.offered_rps - seen.offered_free_rps, "free": _free_rps(seen)}
         read = [(wait, pool.queue_wait_target_s), (load, 1.0), (kv_cache, FULL)]
         pressure = weigh(read, pool.required_readings)
-        pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, offered), _TIERS)
+        pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, asked), _TIERS)
         decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
         self._last = last.model_copy(
             update={

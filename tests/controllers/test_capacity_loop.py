@@ -107,7 +107,7 @@ async def test_nothing_shrinks_on_readings_that_are_stale_or_absent(
     house: House, missing: str
 ) -> None:
     await house.tick(NOW, 40.0)
-    late = NOW + 60.0
+    late = NOW + 150.0
     if missing == "absent":
         await house.redis.forget_reading("gateway/one")
         await house.redis.forget_reading("node/local")

@@ -52,6 +52,20 @@ def test_admitted_shed_and_not_exposed_are_told_apart_by_tier() -> None:
     assert (plus.admitted_rps, plus.refused_by_gate_rps, plus.not_exposed_rps) == (0.0, 0.0, 2.0)
 
 
+def test_the_share_let_in_is_told_as_it_was_in_force_over_the_window() -> None:
+    metered = Metered()
+    half, whole = (snapshot(None, gate({"free": c})) for c in (0.5, 1.0))
+    assert metered.tick(1.0, half).demand["image"]["free"].let_in == 0.5
+    assert metered.tick(2.0, whole).demand["image"]["free"].let_in == 0.75
+    assert metered.tick(3.0, whole).demand["image"]["pro"].let_in == 1.0
+
+
+def test_a_gate_unheard_of_lets_in_the_safe_share() -> None:
+    gone = gate({"free": 1.0}, safe_share=0.2, expires_at=NOW)
+    told = Metered().tick(1.0, snapshot(None, gone)).demand["image"]["free"]
+    assert told.let_in == 0.2
+
+
 def test_every_tier_is_there_and_a_true_zero_where_nobody_asked() -> None:
     reading = Metered().tick(1.0)
     assert set(reading.demand["image"]) == {"pro", "plus", "free"}

@@ -1,6 +1,7 @@
 """From many readings to one: what is missing is never zero, and what is silent is not counted."""
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -211,3 +212,29 @@ def test_a_duty_cycle_is_of_the_gpus_under_the_pool_alone() -> None:
     assert duty(node(*under, gpus=None)).freshness is Freshness.ABSENT
     assert duty(node(engine(), gpus=cards)).freshness is Freshness.ABSENT
     assert duty(node(*under, gpus=cards, age_s=GONE_S + 1.0)).freshness is Freshness.ABSENT
+
+
+def shed(admitted: float, refused: float, let_in: float | None) -> float:
+    told = TierDemand(
+        admitted_rps=admitted, refused_by_gate_rps=refused, not_exposed_rps=9.0, let_in=let_in
+    )
+    return measures.offered(told)
+
+
+def test_whoever_is_refused_and_asks_again_is_counted_once() -> None:
+    once, often = shed(60.0, 40.0, 0.6), shed(60.0, 400.0, 0.6)
+    assert once == often == pytest.approx(100.0)
+
+
+@given(
+    st.floats(0.0, 1e4), st.floats(0.0, 1e4), st.none() | st.floats(0.0, 1.0) | st.just(math.nan)
+)
+def test_demand_is_never_less_than_was_let_in_nor_more_than_was_asked(
+    admitted: float, refused: float, let_in: float | None
+) -> None:
+    assert admitted <= shed(admitted, refused, let_in) <= admitted + refused
+
+
+@pytest.mark.parametrize("let_in", [None, 0.0, 0.04, 1.0])
+def test_all_that_was_asked_counts_where_those_let_in_tell_too_little(let_in: float | None) -> None:
+    assert shed(1.0, 99.0, let_in) == 100.0

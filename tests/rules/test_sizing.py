@@ -193,7 +193,8 @@ def test_a_pool_shrinks_only_to_the_largest_need_of_the_window(
     within = [n.replicas for n in recent if NOW_S - n.at <= pool.scale_down_window_s]
     assert decision.needed_replicas >= max(within, default=0)
     assert decision.recent[-1].at == NOW_S
-    assert {n.replicas for n in decision.recent[:-1]} == set(within)
+    kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
+    assert decision.recent[:-1] == tuple(n for n in recent if NOW_S - n.at <= kept_s)
 
 
 def test_a_window_of_demand_smooths_what_a_booking_could_not_meet() -> None:
@@ -214,7 +215,7 @@ def test_a_window_of_demand_holds_no_size_beyond_the_scale_down_window() -> None
 
 
 @pytest.mark.parametrize(
-    ("cold_start_s", "window_s"), [(0.0, 15.0), (20.0, 160.0), (60.0, 180.0), (300.0, 15.0)]
+    ("cold_start_s", "window_s"), [(0.0, 15.0), (20.0, 120.0), (60.0, 180.0), (300.0, 15.0)]
 )
 def test_demand_is_averaged_over_cold_starts_and_less_where_these_take_the_time(
     cold_start_s: float, window_s: float
@@ -293,6 +294,26 @@ def test_a_smaller_need_waits_for_the_window_to_pass() -> None:
     assert held.reason == "needed 9 replicas within the last 300 s"
     passed = size(seen_at(10.0, replicas=9), Need(NOW_S - 301.0, 9))
     assert (passed.replicas, passed.limited_by) == (2, Limiter.DEMAND)
+
+
+def test_nothing_is_taken_away_while_what_was_booked_may_still_load() -> None:
+    pool = pool_intent(scale_down_window_s=0.0)  # a slow cold start takes 120 s
+    grown = decide_replicas(seen_at(45.0, replicas=2), pool, (), NOW_S)
+    assert (grown.replicas, grown.recent[-1].has_grown) == (9, True)
+    held = decide_replicas(seen_at(10.0, replicas=9), pool, grown.recent, NOW_S + 119.0)
+    assert (held.replicas, held.limited_by) == (9, Limiter.COLD_STARTS)
+    assert held.reason == (
+        "nothing is taken away: what was booked within the last 120 s may still load"
+    )
+    loaded = decide_replicas(seen_at(10.0, replicas=9), pool, held.recent, NOW_S + 121.0)
+    assert (loaded.replicas, loaded.limited_by) == (2, Limiter.DEMAND)
+
+
+def test_what_may_still_load_goes_all_the_same_where_the_ledger_wants_it_back() -> None:
+    pool = pool_intent(scale_down_window_s=0.0)
+    grown = decide_replicas(seen_at(45.0, replicas=2), pool, (), NOW_S)
+    lent = pool_intent(scale_down_window_s=0.0, ceiling_gpus=3)
+    assert decide_replicas(seen_at(45.0, replicas=9), lent, grown.recent, NOW_S).replicas == 3
 
 
 def test_a_sizer_that_starts_anew_keeps_what_is_booked_for_one_window() -> None:

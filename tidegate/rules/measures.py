@@ -7,6 +7,8 @@ from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading
 
 _GONE_AFTER_LIMITS: Final = 10.0
 """A node or gateway that was silent for so many reading limits has gone away for good."""
+_LEAST_SAMPLE: Final = 0.05
+"""Share of a tier below which those let in tell too little of all."""
 
 
 def by_pool(nodes: Iterable[NodeReading]) -> dict[str, list[NodeReading]]:
@@ -133,8 +135,17 @@ def offered_by_tier(
 
 
 def offered(tier: TierDemand) -> float:
-    """Requests that would be served, were there GPUs: admitted, and refused by the gate."""
-    return tier.admitted_rps + tier.refused_by_gate_rps
+    """Requests that would be served, were there GPUs: admitted, and refused by the gate, each once.
+
+    Whoever is refused asks again, and is counted again: pools sized for that would be sized for
+    their own shortage. A user's place stands still, so those let in are a sample of all, as large
+    as the share let in. All that was asked counts where the sample is too small, where it is not
+    told, and at most.
+    """
+    asked_rps = tier.admitted_rps + tier.refused_by_gate_rps
+    if tier.let_in is None or not _LEAST_SAMPLE <= tier.let_in < 1.0:
+        return asked_rps
+    return min(asked_rps, tier.admitted_rps / tier.let_in)
 
 
 def admitted(tier: TierDemand) -> float:

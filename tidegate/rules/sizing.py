@@ -12,9 +12,9 @@ BACKLOG_DRAIN_S = 30.0
 """A backlog is sized to be worked off within this time beside the demand."""
 REACTION_S: Final = 240.0
 """What is left of it beside a cold start is the longest time that demand is averaged over."""
-SMOOTHED_COLD_STARTS: Final = 8.0
+SMOOTHED_COLD_STARTS: Final = 6.0
 """Demand is averaged over so many cold starts, within REACTION_S."""
-LEARNING_GAIN: Final = 0.1
+LEARNING_GAIN: Final = 0.05
 """Utilisation lost in one cold start in which the gate lets nobody in."""
 LEARNED_WITHIN: Final = (0.75, 1.25)
 """What is learned stays within these factors of the pool's `target_utilisation`."""
@@ -30,6 +30,7 @@ class Limiter(StrEnum):
     BUDGET = "budget"
     BUDGET_UNKNOWN = "budget-unknown"
     SCALE_DOWN_WINDOW = "scale-down-window"
+    COLD_STARTS = "cold-starts"
     READINGS = "readings"
 
 
@@ -63,6 +64,8 @@ class Need:
     """As read at that tick."""
     utilisation: float | None = None
     """As sized for; None in what an older release kept."""
+    has_grown: bool = False
+    """Whether replicas were booked at that tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +140,10 @@ def decide_replicas(
     Demand, as the mean of what was read within `demand_window_s`, is sized at the utilisation
     that `learn_utilisation` gives, and a backlog to be worked off within BACKLOG_DRAIN_S.
     Reservations are added for stages about to open, by way of the floor. A smaller size waits
-    until it is the largest of the scale-down window. Nothing shrinks, and no need is forgotten,
-    on readings that are stale or absent; a pool that is held so may stay above its bounds, and
-    never grows beyond them.
+    until it is the largest of the scale-down window, and until what was booked last had the time
+    of a slow cold start: Kubernetes takes pods away first that are not ready yet, and what they
+    have loaded would be lost. Nothing shrinks, and no need is forgotten, on readings that are
+    stale or absent; a pool that is held so may stay above its bounds, and never grows beyond them.
     """
     asked = dict.fromkeys((*seen.required, seen.demand_rps, seen.waiting))
     missing = [r for r in asked if r.freshness is not Freshness.FRESH]
@@ -147,7 +151,7 @@ def decide_replicas(
     demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        kept_s = pool.scale_down_window_s
+        kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
         if pool.gated_objective is not None:
             kept_s = max(kept_s, demand_window_s(pool))
         within = (n for n in recent if now - n.at <= kept_s)
@@ -156,15 +160,23 @@ def decide_replicas(
         counted = tuple(n for n in kept if now - n.at <= pool.scale_down_window_s)
     needed = max((n.replicas for n in counted), default=0)
     wanted, limiter = _over_the_window(demanded, needed, counted, pool)
+    if not missing and wanted < seen.booked_replicas and _may_load(pool, recent, now):
+        wanted, limiter = seen.booked_replicas, Limiter.COLD_STARTS
     if pool.min_replicas > wanted:
         wanted, limiter = pool.min_replicas, Limiter.MIN_REPLICAS
     unbounded = wanted
     wanted, limiter = _within_bounds(wanted, limiter, seen, pool)
     if missing and wanted < seen.booked_replicas:
         wanted, limiter = seen.booked_replicas, Limiter.READINGS
-    sizes = _Sizes(demanded, needed, unbounded)
-    reason = _reason(limiter, sizes, pool, missing)
+    reason = _reason(limiter, _Sizes(demanded, needed, unbounded), pool, missing)
+    if demanded is not None and wanted > seen.booked_replicas:
+        kept = (*kept[:-1], replace(kept[-1], has_grown=True))
     return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
+
+
+def _may_load(pool: PoolIntent, recent: tuple[Need, ...], now: float) -> bool:
+    """Whether a booking is younger than a slow cold start."""
+    return any(n.has_grown and now - n.at <= pool.cold_start_p90_s for n in recent)
 
 
 def _need(demanded: int, seen: PoolSeen, pool: PoolIntent, *, is_first: bool, now: float) -> Need:
@@ -247,10 +259,19 @@ def _reason(limiter: Limiter, sizes: _Sizes, pool: PoolIntent, missing: list[Rea
             return f"{sizes.unbounded} replicas are needed, {allowed}"
         case Limiter.BUDGET_UNKNOWN:
             return "nobody has counted the GPUs yet, so nothing grows"
-        case Limiter.SCALE_DOWN_WINDOW:
-            window_s = pool.scale_down_window_s
-            return f"needed {sizes.unbounded} replicas within the last {window_s:.0f} s"
-        case Limiter.READINGS:
-            return "nothing is taken away: " + "; ".join(r.explain() for r in missing)
+        case Limiter.SCALE_DOWN_WINDOW | Limiter.COLD_STARTS | Limiter.READINGS:
+            return _reason_to_keep(limiter, sizes, pool, missing)
         case never:
             assert_never(never)
+
+
+def _reason_to_keep(
+    limiter: Limiter, sizes: _Sizes, pool: PoolIntent, missing: list[Reading]
+) -> str:
+    if limiter is Limiter.SCALE_DOWN_WINDOW:
+        window_s = pool.scale_down_window_s
+        return f"needed {sizes.unbounded} replicas within the last {window_s:.0f} s"
+    if limiter is Limiter.COLD_STARTS:
+        booked = f"booked within the last {pool.cold_start_p90_s:.0f} s"
+        return f"nothing is taken away: what was {booked} may still load"
+    return "nothing is taken away: " + "; ".join(r.explain() for r in missing)
