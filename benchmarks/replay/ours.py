@@ -136,7 +136,7 @@ class TidegateGate:
         wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
         kv_cache = Reading("kv_cache_use", seen.use, 0.5, _LIMIT_S)
         load = Reading("demand", seen.admitted_rps / max(1.0, capacity_rps), 0.5, _LIMIT_S)
-        asked = {"pro": seen.offered_rps - seen.offered_free_rps, "free": _free_rps(seen)}
+        asked = {"pro": seen.offered_rps - seen.offered_free_rps, "free": seen.offered_free_rps}
         read = [(wait, pool.queue_wait_target_s), (load, 1.0), (kv_cache, FULL)]
         pressure = weigh(read, pool.required_readings)
         pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, asked), _TIERS)

@@ -122,15 +122,18 @@ def serving_replicas(nodes: Sequence[NodeReading], pool: str, *, now: float, lim
 def offered_by_tier(
     gateways: Sequence[DemandReading], pool: str, *, now: float, limit_s: float
 ) -> dict[str, float] | None:
-    """Requests a second of each tier, refused by the gate included; None unless all are fresh."""
-    demand = demand_rps(gateways, pool, offered, now=now, limit_s=limit_s)
+    """Requests a second of each tier, refused by the gate included; None unless all are fresh.
+
+    Whoever asks again counts again: a gate that moves meets repeats, and paying tiers come first.
+    """
+    demand = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
     if demand.fresh_value is None:
         return None
     total: dict[str, float] = {}
     for gateway in gateways:
         if now - gateway.at <= limit_s:
             for name, tier in gateway.demand.get(pool, {}).items():
-                total[name] = total.get(name, 0.0) + offered(tier)
+                total[name] = total.get(name, 0.0) + asked(tier)
     return total
 
 
@@ -142,10 +145,15 @@ def offered(tier: TierDemand) -> float:
     as the share let in. All that was asked counts where the sample is too small, where it is not
     told, and at most.
     """
-    asked_rps = tier.admitted_rps + tier.refused_by_gate_rps
+    asked_rps = asked(tier)
     if tier.let_in is None or not _LEAST_SAMPLE <= tier.let_in < 1.0:
         return asked_rps
     return min(asked_rps, tier.admitted_rps / tier.let_in)
+
+
+def asked(tier: TierDemand) -> float:
+    """Requests admitted and refused by the gate, however often somebody asks."""
+    return tier.admitted_rps + tier.refused_by_gate_rps
 
 
 def admitted(tier: TierDemand) -> float:
