@@ -211,3 +211,12 @@ def test_a_duty_cycle_is_of_the_gpus_under_the_pool_alone() -> None:
     assert duty(node(*under, gpus=None)).freshness is Freshness.ABSENT
     assert duty(node(engine(), gpus=cards)).freshness is Freshness.ABSENT
     assert duty(node(*under, gpus=cards, age_s=GONE_S + 1.0)).freshness is Freshness.ABSENT
+
+
+def test_versions_are_counted_and_replicas_that_tell_none_are_of_one() -> None:
+    def versions(*engines: EngineReading) -> int:
+        return measures.versions([node(*engines)], "image", now=NOW, limit_s=LIMIT_S)
+
+    assert versions() == 0
+    assert versions(engine(), engine(), engine("chat")) == 1
+    assert versions(version("1"), version("1"), version("2")) == 2
