@@ -70,12 +70,14 @@ class CapacityLoop:
         seen = await self._cluster.observe()
         self._revision = seen.revision
         intent = (await self._redis.published(only=INTENT)).snapshot.intent
-        nodes, gateways = await self._redis.readings(gpus=False)
-        await self._sick.note(nodes, {} if intent is None else intent.pools, now)
+        pools = {} if intent is None else intent.pools
+        of_gpus = any("gpu_utilisation" in pool.required_readings for pool in pools.values())
+        nodes, gateways = await self._redis.readings(gpus=of_gpus)
+        await self._sick.note(nodes, pools, now)
         gates = await self._gates(intent)
         needed: dict[str, int] = {}
         serving = measures.by_pool(nodes)
-        for name, pool in intent.pools.items() if intent is not None else ():
+        for name, pool in pools.items():
             status = seen.pools.get(name)
             if status is not None:
                 read = _Read(serving.get(name, ()), gateways, gates.get(name))
@@ -108,13 +110,19 @@ class CapacityLoop:
             read.gateways, status.name, measures.offered, now=now, limit_s=limit_s
         )
         wait = measures.queue_wait(nodes, status.name, now=now, limit_s=limit_s)
-        required = [r for r in (demand, wait) if r.name in pool.required_readings]
+        read_of_pool = [demand, wait]
+        if "gpu_utilisation" in pool.required_readings:
+            # No size follows from a duty cycle; but whoever asks for it shrinks nothing blindly.
+            duty = measures.gpu_utilisation(nodes, status.name, now=now, limit_s=limit_s)
+            read_of_pool.append(duty)
+        required = [r for r in read_of_pool if r.name in pool.required_readings]
         sized = PoolSeen(
             demand_rps=demand,
             waiting=measures.waiting_requests(nodes, status.name, now=now, limit_s=limit_s),
             required=tuple(required),
             booked_replicas=status.replicas,
             let_in=read.let_in(now, limit_s),
+            waits_for_any=measures.versions(nodes, status.name, now=now, limit_s=limit_s) <= 1,
         )
         decision = decide_replicas(sized, pool, self._recent.get(status.name, ()), now)
         self._recent[status.name] = decision.recent
@@ -182,7 +190,7 @@ class CapacityLoop:
             observation = Observation(
                 installed_gpus=installed,
                 sick_gpus=self._sick.count(gpu_type),
-                ready_gpus={n: seen.pools[n].ready_gpus for n in pools if n in seen.pools},
+                ready_gpus={n: _staying_gpus(seen.pools[n]) for n in pools if n in seen.pools},
                 needed_gpus={n: needed[n] for n in pools if n in needed},
             )
             # A budget that was declared, or lost, after it was told has counted nothing.
@@ -202,3 +210,8 @@ class CapacityLoop:
         except TimeoutError as error:
             message = f"temporal: no answer in {_INFORM_WITHIN_S:g} s. Check that it is running."
             raise Unavailable(message, code="temporal-unavailable") from error
+
+
+def _staying_gpus(status: PoolStatus) -> int:
+    """Count the GPUs of ready replicas, without the surge of a rollout, which soon is gone."""
+    return min(status.ready_gpus, status.replicas * status.gpus_per_replica)

@@ -98,7 +98,7 @@ class TidegateSizer:
         self._offered = 0.0
         waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
         let_in = Reading("let_in", seen.ceiling, 0.5, _LIMIT_S)
-        pool_seen = PoolSeen(demand, waiting, (demand,), booked, let_in)
+        pool_seen = PoolSeen(demand, waiting, (demand,), booked, let_in, waits_for_any=True)
         decision = decide_replicas(pool_seen, self._pool, self._recent, seen.now)
         self._recent = decision.recent
         self._wanted = decision.replicas

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from tests.strategies import pool_intent
 from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
 from tidegate.edges.redis import Redis
+from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused, Unavailable
 from tidegate.events import Event
+from tidegate.messages.budget import Observation
 from tidegate.readings import DemandReading, EngineReading, GpuReading, NodeReading, TierDemand
 from tidegate.snapshot import FeatureIntent, IntentPart, PoolIntent, TierPolicy
 
@@ -66,6 +68,20 @@ async def told(redis: Redis) -> list[Event]:
     """Return what was told, as a recorder would keep it: what is sent again counts once."""
     heard = (await redis.events(after="0")).events
     return sorted({event.id: event for event in heard}.values(), key=lambda event: event.sequence)
+
+
+class Budgets(ControlPlane):
+    """Hears what budgets are signalled, unless Temporal is away."""
+
+    def __init__(self) -> None:
+        self.heard: list[Observation] = []
+        self.is_away = False
+
+    async def observe(self, gpu_type: str, seen: Observation) -> None:
+        assert gpu_type == "h100"
+        if self.is_away:
+            raise Unavailable("temporal: no answer", code="temporal-unavailable")
+        self.heard.append(seen)
 
 
 @dataclass

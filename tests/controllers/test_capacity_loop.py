@@ -12,6 +12,7 @@ from controllers.capacity import CapacityLoop
 from tests.controllers.published import (
     NOW,
     POOL,
+    Budgets,
     MemoryCluster,
     engine,
     gateway,
@@ -23,7 +24,6 @@ from tests.real_redis import real_redis
 from tidegate.cluster import ClusterState, PodPhase
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
-from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Unavailable
 from tidegate.events import Event
 from tidegate.messages.budget import Observation
@@ -32,20 +32,6 @@ from tidegate.snapshot import PoolIntent
 
 FAULT = GpuReading(index=0, fault="GPU_IS_LOST")
 FINE = GpuReading(index=1, utilisation=0.5)
-
-
-class Budgets(ControlPlane):
-    """Hears what budgets are signalled, unless Temporal is away."""
-
-    def __init__(self) -> None:
-        self.heard: list[Observation] = []
-        self.is_away = False
-
-    async def observe(self, gpu_type: str, seen: Observation) -> None:
-        assert gpu_type == "h100"
-        if self.is_away:
-            raise Unavailable("temporal: no answer", code="temporal-unavailable")
-        self.heard.append(seen)
 
 
 @dataclass
@@ -118,6 +104,20 @@ async def test_nothing_shrinks_on_readings_that_are_stale_or_absent(
     assert (await house.sizings())[-1].data["limited_by"] == "readings"
     await house.tick(late + 1.0, 1.0)
     assert house.replicas == 1
+
+
+async def test_nothing_shrinks_without_a_duty_cycle_where_the_pool_asks_for_one(
+    house: House,
+) -> None:
+    asked = ("queue_wait", "demand", "gpu_utilisation")
+    await publish_intent(house.redis, POOL.model_copy(update={"required_readings": asked}))
+    house.cluster.hold(8)
+    for at, cards in ((NOW, (FINE,)), (NOW + 60.0, ()), (NOW + 90.0, (FINE,))):
+        await house.redis.publish_reading(gateway(at, 1.0))
+        await house.redis.publish_reading(node(at, engine(), gpus=cards))
+        await house.loop.tick(at)
+        assert house.replicas == (1 if at == NOW + 90.0 else 8)
+    assert "gpu_utilisation is absent" in str((await house.sizings())[1].data["reason"])
 
 
 async def test_a_loop_that_starts_anew_keeps_what_is_booked_for_a_window(house: House) -> None:

@@ -360,7 +360,7 @@ def test_a_required_reading_that_nobody_gave_is_missing(queue_wait: Reading) -> 
 
 def test_a_reading_that_is_no_number_does_not_hide_a_pressure() -> None:
     read = [(reading("kv_cache_use", float("nan")), 0.95), (reading("queue_wait", 4.0), 2.0)]
-    assert weigh(read, ()) == Pressure(2.0, "queue_wait", ())
+    assert weigh(read, ()) == Pressure(2.0, "queue_wait", (), age_s=1.0)
 
 
 def test_a_gate_held_for_want_of_readings_says_which() -> None:

@@ -238,3 +238,12 @@ def test_demand_is_never_less_than_was_let_in_nor_more_than_was_asked(
 @pytest.mark.parametrize("let_in", [None, 0.0, 0.04, 1.0])
 def test_all_that_was_asked_counts_where_those_let_in_tell_too_little(let_in: float | None) -> None:
     assert shed(1.0, 99.0, let_in) == 100.0
+
+
+def test_versions_are_counted_and_replicas_that_tell_none_are_of_one() -> None:
+    def versions(*engines: EngineReading) -> int:
+        return measures.versions([node(*engines)], "image", now=NOW, limit_s=LIMIT_S)
+
+    assert versions() == 0
+    assert versions(engine(), engine(), engine("chat")) == 1
+    assert versions(version("1"), version("1"), version("2")) == 2

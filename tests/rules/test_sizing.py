@@ -401,3 +401,35 @@ def test_a_stale_queue_wait_lets_a_pool_grow_with_its_demand(demand: Reading) ->
     wait = reading("queue_wait", 1.0, age_s=99.0)
     decision = size(PoolSeen(demand, reading("waiting", 0.0), (demand, wait), 0))
     assert decision.replicas == min(40, decision.needed_replicas)
+
+
+@given(
+    rate=rates_rps,
+    queue=queues,
+    replicas=booked,
+    cold_start_s=st.floats(0.0, 600.0),
+)
+def test_a_queue_that_any_replica_may_take_keeps_replicas_and_books_few(
+    rate: float, queue: float, replicas: int, cold_start_s: float
+) -> None:
+    wide = {"max_replicas": 99_999, "ceiling_gpus": 99_999, "cold_start_p50_s": cold_start_s}
+    seen = seen_at(rate, waiting=queue, replicas=replicas)
+    kept = Need(NOW_S - 900.0, 0)
+    for_one = size(seen, kept, **wide).replicas
+    for_any = size(replace(seen, waits_for_any=True), kept, **wide).replicas
+    assert for_any <= for_one
+    assert for_any >= min(for_one, replicas), "none goes that works it off"
+    assert for_any >= size(replace(seen, waiting=reading("waiting", 0.0)), kept, **wide).replicas
+    drain_s = max(30.0, cold_start_s)
+    assert max(for_any, 0) * 10.0 * drain_s >= rate * drain_s + queue - 1e-3 * drain_s
+
+
+@given(rates=st.tuples(rates_rps, rates_rps), queued=st.tuples(queues, queues), replicas=booked)
+def test_more_demand_or_queue_never_means_fewer_where_any_replica_would_do(
+    rates: tuple[float, float], queued: tuple[float, float], replicas: int
+) -> None:
+    less, more = (
+        replace(seen_at(rate, waiting=queue, replicas=replicas), waits_for_any=True)
+        for rate, queue in zip(sorted(rates), sorted(queued), strict=True)
+    )
+    assert size(less).replicas <= size(more).replicas

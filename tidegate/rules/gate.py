@@ -52,6 +52,8 @@ class Pressure:
     """Required readings that are stale or absent."""
     fitting: float | None = None
     """Openness at which what is offered fits what is free; None where it cannot be told."""
+    age_s: float = 0.0
+    """Of the oldest reading that is fresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ def weigh(readings: Iterable[tuple[Reading, float]], required: Iterable[str]) ->
         if (value := reading.fresh_value) is not None
     ]
     worst, by = max(pressures, default=(None, "nothing"))
-    return Pressure(worst, by, (*missing, *never_read))
+    age_s = max((r.age_s or 0.0 for r, _ in read if r.freshness is Freshness.FRESH), default=0.0)
+    return Pressure(worst, by, (*missing, *never_read), age_s=age_s)
 
 
 def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pressure:
@@ -196,7 +199,8 @@ def decide_gate(
 
     Where it is known at which openness the demand fits, no step goes beyond that, but for a queue
     that is too long. One step for each actuation lag, so that the effect of a step is seen before
-    the next; a gate that nobody remembers begins at the safe share of the lowest tier.
+    the next, and none further open on readings from before the last step; a gate that nobody
+    remembers begins at the safe share of the lowest tier.
     """
     widest = widest_openness(tiers)
     before = None if last is None else _carry_over(last, tiers)
@@ -272,7 +276,9 @@ def _step(
         missing = "; ".join(r.explain() for r in pressure.missing) or "nothing is read"
         return _Step(Move.HELD, openness, f"not reopened: {missing}")
     eased = worst < EXIT_PRESSURE or (fitting is not None and not is_pressed)
-    return _relaxed(pressure, last, widest) if eased and not settling else stayed
+    # What it let in last is in none of the readings that are older than that.
+    is_visible = now - pressure.age_s > last.moved_at
+    return _relaxed(pressure, last, widest) if eased and is_visible and not settling else stayed
 
 
 def _tightened(pressure: Pressure, last: GatePart) -> _Step:

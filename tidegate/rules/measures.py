@@ -119,6 +119,12 @@ def serving_replicas(nodes: Sequence[NodeReading], pool: str, *, now: float, lim
     return len({e.replica for e in engines if e.running is not None or e.waiting is not None})
 
 
+def versions(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> int:
+    """Versions of models that a pool's replicas serve; one that tells none counts as one."""
+    heard = _heard(nodes, pool, now=now, limit_s=limit_s)
+    return len({(engine.model, engine.version) for engine, _ in heard})
+
+
 def offered_by_tier(
     gateways: Sequence[DemandReading], pool: str, *, now: float, limit_s: float
 ) -> dict[str, float] | None:

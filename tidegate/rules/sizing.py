@@ -49,6 +49,8 @@ class PoolSeen:
     """Replicas asked for by now, ready or not."""
     let_in: Reading | None = None
     """Share of the lowest gated tier that the gate lets in; None where nobody reads it."""
+    waits_for_any: bool = False
+    """Whether any replica would do for what waits: all serve one version of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ def decide_replicas(
     """Size a pool at `now` (seconds since the epoch), remembering needs in `recent`.
 
     Demand, as the mean of what was read within `demand_window_s`, is sized at the utilisation
-    that `learn_utilisation` gives, and a backlog to be worked off within BACKLOG_DRAIN_S.
+    that `learn_utilisation` gives, and a backlog to be worked off within BACKLOG_DRAIN_S; where
+    any replica would do for it, replicas are kept for that, and booked only as far as those booked
+    could not work it off, running full, within a cold start.
     Reservations are added for stages about to open, by way of the floor. A smaller size waits
     until it is the largest of the scale-down window, and until what was booked last had the time
     of a slow cold start: Kubernetes takes pods away first that are not ready yet, and what they
@@ -224,8 +228,16 @@ def _demanded(
     fresh = (n.demand_rps for n in recent if now - n.at <= demand_window_s(pool))
     lately = [rps for rps in fresh if rps is not None]
     mean_rps = (sum(lately) + read_rps) / (len(lately) + 1)
-    backlog_rps = (seen.waiting.fresh_value or 0.0) / BACKLOG_DRAIN_S
-    return gpus_for(mean_rps + backlog_rps, pool.capacity_rps, utilisation)
+    backlog = seen.waiting.fresh_value or 0.0
+    soon = gpus_for(mean_rps + backlog / BACKLOG_DRAIN_S, pool.capacity_rps, utilisation)
+    if not seen.waits_for_any:
+        return soon
+    # A queue grows for as long as replicas load. Were each tick to book for it anew, a pool would
+    # double and double again: others would serve no earlier than what is booked is done with it.
+    drain_s = max(BACKLOG_DRAIN_S, pool.cold_start_p50_s)
+    in_time = gpus_for(mean_rps + backlog / drain_s, pool.capacity_rps, 1.0)
+    least = max(gpus_for(mean_rps, pool.capacity_rps, utilisation), in_time)
+    return max(least, min(soon, seen.booked_replicas))
 
 
 def _within_bounds(

@@ -92,6 +92,12 @@ class KubernetesApi:
         headers = {"Content-Type": "application/apply-patch+yaml"}
         return await self._ask("PATCH", path, query=query, body=body, headers=headers)
 
+    async def update(self, path: str, body: Json, *, manager: str) -> Json:
+        """Change some fields of an object; raises Conflict where it is another version by now."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        query = {"fieldManager": manager}
+        return await self._ask("PATCH", path, query=query, body=body, headers=headers)
+
     async def watch(
         self, path: str, *, query: Mapping[str, str], after: str
     ) -> AsyncGenerator[tuple[str, Json]]:

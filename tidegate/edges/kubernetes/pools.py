@@ -141,7 +141,11 @@ class KubernetesPools:
             "spec": {"replicas": replicas},
         }
         path = f"{workload.path}/scale"
-        written = await self._api.apply(path, scale, manager=MANAGER, force=True)
+        if workload.is_custom:
+            # The server takes no server-side apply to the scale of a custom resource: error 500.
+            written = await self._api.update(path, scale, manager=MANAGER)
+        else:
+            written = await self._api.apply(path, scale, manager=MANAGER, force=True)
         self._written[workload.uid] = (int(written["metadata"]["resourceVersion"]), replicas)
         self._note_change()
 
@@ -251,8 +255,10 @@ class KubernetesPools:
         await self._discover()
         self._note_change()
         async with asyncio.TaskGroup() as group:
-            for informer in (self._pods, self._nodes, self._budgets, *self._scalers.values()):
+            for informer in (self._pods, self._nodes, self._budgets):
                 group.create_task(informer.follow())
+            for path, informer in list(self._scalers.items()):
+                group.create_task(self._follow_where_there(path, informer))
             for path, informer in list(self._workloads.items()):
                 group.create_task(self._follow_where_allowed(path, informer))
 
@@ -263,6 +269,20 @@ class KubernetesPools:
         except Refused as refusal:
             log.info("kubernetes.not_followed", path=path, reason=str(refusal))
             del self._workloads[path]
+            self._note_change()
+
+    async def _follow_where_there(self, path: str, informer: Informer) -> None:
+        """Follow a kind of autoscaler; one that was taken out of the cluster scales nothing more.
+
+        Raises Refused where it may not be read: nobody could say then who scales a pool.
+        """
+        try:
+            await informer.follow()
+        except Refused as refusal:
+            if refusal.code != "not-found":
+                raise
+            log.info("kubernetes.not_followed", path=path, reason=str(refusal))
+            del self._scalers[path]
             self._note_change()
 
     async def _discover(self) -> None:

@@ -44,6 +44,11 @@ class Workload:
         """Its kind and name, as people write them."""
         return f"{self.kind} {self.name}"
 
+    @property
+    def is_custom(self) -> bool:
+        """Whether its kind is none of Kubernetes' own."""
+        return not self.path.startswith("/apis/apps/")
+
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
