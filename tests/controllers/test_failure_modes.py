@@ -270,7 +270,7 @@ async def test_a_hold_fires_at_the_reading_limit_and_ends_with_the_first_fresh_r
     """The same for sizes: one late reading is no outage, and an outage is one at once."""
     await house.hear(gateway(NOW, 40.0), node(NOW, engine()))
     await house.capacity.tick(NOW)
-    late = NOW + 100.0
+    late = NOW + POOL.cold_start_p90_s + 1.0
     for age_s, replicas in ((POOL.reading_limit_s + 0.01, 8), (POOL.reading_limit_s, 1)):
         await house.hear(gateway(late - age_s, 1.0), node(late - age_s, engine()))
         await house.capacity.tick(late)

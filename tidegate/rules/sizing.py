@@ -155,10 +155,7 @@ def decide_replicas(
     demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
-        if pool.gated_objective is not None:
-            kept_s = max(kept_s, demand_window_s(pool))
-        within = (n for n in recent if now - n.at <= kept_s)
+        within = (n for n in recent if now - n.at <= _kept_s(pool))
         need = _need(demanded, seen, pool, is_first=not recent, now=now)
         kept = (*within, replace(need, utilisation=utilisation))
         counted = tuple(n for n in kept if now - n.at <= pool.scale_down_window_s)
@@ -176,6 +173,12 @@ def decide_replicas(
     if demanded is not None and wanted > seen.booked_replicas:
         kept = (*kept[:-1], replace(kept[-1], has_grown=True))
     return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
+
+
+def _kept_s(pool: PoolIntent) -> float:
+    """Seconds for which a need still tells something."""
+    kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
+    return kept_s if pool.gated_objective is None else max(kept_s, demand_window_s(pool))
 
 
 def _may_load(pool: PoolIntent, recent: tuple[Need, ...], now: float) -> bool:
@@ -235,7 +238,8 @@ def _demanded(
     # A queue grows for as long as replicas load. Were each tick to book for it anew, a pool would
     # double and double again: others would serve no earlier than what is booked is done with it.
     drain_s = max(BACKLOG_DRAIN_S, pool.cold_start_p50_s)
-    in_time = gpus_for(mean_rps + backlog / drain_s, pool.capacity_rps, 1.0)
+    full = max(1.0, utilisation)
+    in_time = gpus_for(mean_rps + backlog / drain_s, pool.capacity_rps, full)
     least = max(gpus_for(mean_rps, pool.capacity_rps, utilisation), in_time)
     return max(least, min(soon, seen.booked_replicas))
 
