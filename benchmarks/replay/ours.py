@@ -23,6 +23,8 @@ _TIERS: Final = {
 
 def _free_rps(seen: Seen) -> float:
     """What the controllers take Free's demand to be, from what a gateway tells."""
+    if seen.ceiling >= 1.0:
+        return seen.offered_free_rps
     refused = seen.offered_free_rps - seen.admitted_free_rps
     told = TierDemand.model_construct(
         admitted_rps=seen.admitted_free_rps,
@@ -141,6 +143,8 @@ class TidegateGate:
         pressure = weigh(read, pool.required_readings)
         pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, asked), _TIERS)
         decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
+        if (decision.openness, decision.state) == (last.openness, last.state):
+            return decision.ceilings["free"]  # nothing that the next decision is made from
         self._last = last.model_copy(
             update={
                 "state": decision.state,
