@@ -1,5 +1,7 @@
 """What people see of a rollout: in the Temporal UI, and in its reasons."""
 
+from datetime import datetime
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -95,5 +97,23 @@ def _next_step(order: RolloutOrder, state: RolloutState) -> str:
             forecast = state.claim.forecast
             when = f"{forecast.p50:%F %T} to {forecast.p90:%F %T}" if forecast else "unknown"
             return f"It lacks {what_is_awaited(state.claim)}. Expected: {when}"
+        case Waits.DUE | Waits.BAKE:
+            stops = (
+                f"`tidegate pause {name}` stops it, `tidegate abort {name} --back stage` undoes it"
+            )
+            until = _until(order, state)
+            return stops if until is None else f"Until {until:%F %T}. {stops}"
         case _:
             return ""
+
+
+def _until(order: RolloutOrder, state: RolloutState) -> datetime | None:
+    """Return when the stage is due, or has baked; None where that is not known."""
+    stage = next(s for s in order.spec.stages if s.name == state.stage)
+    if state.waits is Waits.DUE:
+        return stage.starts_at and stage.starts_at + state.shift
+    progress = state.progress.get(stage.name)
+    if progress is None or progress.watched_since is None:
+        return None
+    since = progress.watched_since - progress.shift_when_watched
+    return since + stage.bake_of(progress.steps) + state.shift

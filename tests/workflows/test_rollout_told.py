@@ -1,9 +1,12 @@
 """What people tell a rollout on its way: skip a stage, watch it again, go on by another plan."""
 
+from datetime import timedelta
+
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from tests.workflows.story import CHECK, Given, Stage, Story, Then, When
-from tidegate.messages.rollout import RolloutPhase
+from tidegate.messages.rollout import RolloutPhase, rollout_id
 from tidegate.messages.steered import Waits
 from tidegate.rules.ledger import ClaimKind
 from tidegate.rules.verdict import Verdict
@@ -186,3 +189,28 @@ async def test_a_change_while_a_stage_opens_is_refused_where_it_is_about_that_st
     await given.rollout([Stage("pro", bake="1h")])
     await then.exposure_is("pro", "100%")
     assert refused == ["late"]
+
+
+async def test_the_ui_says_until_when_a_stage_waits_and_what_a_person_may_do(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    async def shown() -> str:
+        handle = story.client.get_workflow_handle(rollout_id(story.rollout))
+        told = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        return str(told.current_details)
+
+    await given.rollout([Stage("pro", starts_in="1d", approval="launch", bake="5d")])
+    await then.it_waits_for(Waits.DUE)
+    assert f"Until {story.began_at + timedelta(days=1):%F}" in await shown()
+    await when.paused()
+    assert f"`tidegate resume {story.rollout}`" in await shown()
+    await when.passes("10d")
+    await when.resumed()
+    assert f"Until {story.began_at + timedelta(days=11):%F}" in await shown()
+    await when.passes("1d")
+    await then.it_waits_for(Waits.APPROVAL)
+    assert f"`tidegate approve {story.rollout} pro --role launch`" in await shown()
+    await when.approved("pro", role="launch")
+    await then.it_waits_for(Waits.BAKE)
+    assert f"Until {story.began_at + timedelta(days=16):%F}" in await shown()
+    assert f"`tidegate pause {story.rollout}` stops it" in await shown()
