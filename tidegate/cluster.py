@@ -49,12 +49,30 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """The GPUs of one node, as its cluster sees them."""
+
+    gpu_type: str | None
+    usable: int
+    withdrawn: int = 0
+    """Those that are not usable: the node's device plugin has found them unhealthy."""
+    takes_pods: bool = True
+
+    @property
+    def counted(self) -> int:
+        """How many of the state's `gpus` are here."""
+        return self.usable if self.takes_pods and self.gpu_type is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterState:
     """GPUs installed by type and every pool, at one revision."""
 
     revision: int
     gpus: Mapping[str, int]
     pools: Mapping[str, PoolStatus]
+    nodes: Mapping[str, NodeGpus] | None = None
+    """Every node there is; None from a cluster that does not tell them apart."""
 
 
 class Cluster(Protocol):
