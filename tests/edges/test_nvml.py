@@ -188,6 +188,34 @@ async def test_every_figure_that_a_card_has_is_read(library: Path, gpus: Path) -
     assert second.xids == (48,), "until the driver is loaded anew"
 
 
+async def test_a_sample_that_could_not_be_taken_is_compared_with_none(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    whole = (gpus / "gpu-0").read_text().strip() + " gpm_sm_pct=40 gpm_memory_pct=25"
+    seen = []
+    for words in ("", " gpm_error=3", "", "", " gpm_error=999", "", ""):
+        (gpus / "gpu-0").write_text(f"{whole}{words}\n")
+        card, _ = await read_with(reader)
+        seen.append((card.sm_utilisation, card.fault))
+    absent, there = (None, None), (0.4, None)
+    assert seen == [absent, absent, absent, there, (None, "UNKNOWN"), absent, there]
+
+
+async def test_whether_a_card_is_partitioned_is_asked_every_ten_seconds(
+    library: Path, gpus: Path
+) -> None:
+    clock = [100.0]
+    reader = NvmlReader(library, lambda: clock[-1])
+    add(gpus, 0, "mig=0")
+    seen = []
+    for now in (100.0, 109.9, 110.0):
+        clock.append(now)
+        seen.append((await read_with(reader))[0].is_partitioned)
+        (gpus / "gpu-0").write_text((gpus / "gpu-0").read_text().replace("mig=0", "mig=1"))
+    assert seen == [False, False, True]
+
+
 async def test_a_driver_that_is_loaded_anew_has_told_no_xid(library: Path, gpus: Path) -> None:
     reader = NvmlReader(library)
     add(gpus, 0, f"xid={XID_OF_A_GPU_OFF_THE_BUS}")
