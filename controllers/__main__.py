@@ -39,14 +39,14 @@ async def _worker(settings: Settings, redis: Redis) -> None:
 
 
 async def _agent(settings: Settings, redis: Redis) -> None:
-    from controllers.cluster import cluster_of  # noqa: PLC0415
+    from controllers.cluster import beside  # noqa: PLC0415
     from controllers.gpu_agent import GpuAgent, Node  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
     from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
     from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(cluster_of(settings))
+        pods = await stack.enter_async_context(beside(settings))
         engines = await stack.enter_async_context(EngineMetrics())
         kubelet = None
         if settings.pod_resources is not None:
@@ -54,7 +54,7 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 
             kubelet = await stack.enter_async_context(PodResources(settings.pod_resources))
         node = Node(settings.node, settings.gpu_type, kubelet)
-        agent = GpuAgent(node, redis, cluster, NvmlReader(settings.nvml), engines)
+        agent = GpuAgent(node, redis, pods, NvmlReader(settings.nvml), engines)
         if settings.metrics is not None:
             from controllers.agent_metrics import serve_metrics  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
 """What controllers see of the place where replicas run, whatever it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -91,3 +91,23 @@ class Cluster(Protocol):
         Raises Refused when another manager owns it, Unavailable when nobody answers.
         """
         ...
+
+
+class Beside(Protocol):
+    """Who knows which pods run where an agent does."""
+
+    async def pods(self) -> Mapping[str, Sequence[Pod]]:
+        """Return the pods by pool; raises Unavailable when that is not known."""
+        ...
+
+
+class EveryPod:
+    """Where a cluster is one machine, every pod of it is beside the agent."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def pods(self) -> Mapping[str, Sequence[Pod]]:
+        """Return the pods by pool; raises Unavailable when the cluster does not answer."""
+        seen = await self._cluster.observe()
+        return {pool.name: pool.pods for pool in seen.pools.values()}
