@@ -8,7 +8,7 @@ from typing import Protocol
 from tidegate.cluster import Beside, Pod, PodPhase
 from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
 from tidegate.edges.nvml import NvmlReader
-from tidegate.edges.redis import Redis
+from tidegate.edges.redis_link import RedisLink
 from tidegate.errors import Unavailable
 from tidegate.readings import Absent, EngineReading, GpuReading, NodeReading
 
@@ -34,7 +34,7 @@ class GpuAgent:
     """Publishes one reading a tick; what cannot be read is absent in it, never zero."""
 
     def __init__(
-        self, node: Node, redis: Redis, beside: Beside, nvml: NvmlReader, engines: EngineMetrics
+        self, node: Node, redis: RedisLink, beside: Beside, nvml: NvmlReader, engines: EngineMetrics
     ) -> None:
         self._node = node
         self._redis = redis
