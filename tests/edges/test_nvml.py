@@ -8,35 +8,13 @@ import pytest
 
 from embedded.gpu_state import GpuState, write_count, write_gpu
 from embedded.nvml.build import STATE_SETTING, build
-from tests.debian import is_there, packages
+from tests.edges.conftest import BUSY
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
 from tidegate.edges.nvml import NvmlReader, pods_of
 from tidegate.readings import Absent, GpuReading
 
-BUSY = GpuState.under(0.75, memory_share=0.5, pid=42)
-
 XID_OF_A_GPU_OFF_THE_BUS = 79
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for package in ("gcc", "libc6-dev"):
-        if not is_there(packages()[package]):
-            pytest.skip(f'Debian package "{package}" is missing: install it with apt-get')
-    built = build(tmp_path_factory.mktemp("cache"))
-    assert isinstance(built, Path), built
-    return built
-
-
-@pytest.fixture
-def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two busy cards, as files that a test may add words to."""
-    for index in range(2):
-        write_gpu(tmp_path, index, BUSY)
-    write_count(tmp_path, 2)
-    monkeypatch.setenv(STATE_SETTING, str(tmp_path))
-    return tmp_path
 
 
 def add(gpus: Path, index: int, words: str) -> None:
