@@ -6,17 +6,19 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tidegate.edges.redis import Redis
 from tidegate.errors import TidegateError
 from tidegate.leaving import leave
 from tidegate.settings import Settings
 
 # Each loop imports what it needs and no more: an agent must stay small.
+if TYPE_CHECKING:
+    from tidegate.edges.redis import Redis
+    from tidegate.edges.redis_link import RedisLink
 
 
-async def _worker(settings: Settings, redis: Redis) -> None:
+async def _worker(settings: Settings, redis: "Redis") -> None:
     import structlog  # noqa: PLC0415
 
     from activities.measure import Measure  # noqa: PLC0415
@@ -38,15 +40,15 @@ async def _worker(settings: Settings, redis: Redis) -> None:
         await until_stopped()
 
 
-async def _agent(settings: Settings, redis: Redis) -> None:
-    from controllers.cluster import cluster_of  # noqa: PLC0415
+async def _agent(settings: Settings, redis: "RedisLink") -> None:
+    from controllers.cluster import beside  # noqa: PLC0415
     from controllers.gpu_agent import GpuAgent, Node  # noqa: PLC0415
     from controllers.loop import run  # noqa: PLC0415
     from tidegate.edges.engine_metrics import EngineMetrics  # noqa: PLC0415
     from tidegate.edges.nvml import NvmlReader  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(cluster_of(settings))
+        pods = await stack.enter_async_context(beside(settings))
         engines = await stack.enter_async_context(EngineMetrics())
         kubelet = None
         if settings.pod_resources is not None:
@@ -54,7 +56,7 @@ async def _agent(settings: Settings, redis: Redis) -> None:
 
             kubelet = await stack.enter_async_context(PodResources(settings.pod_resources))
         node = Node(settings.node, settings.gpu_type, kubelet)
-        agent = GpuAgent(node, redis, cluster, NvmlReader(settings.nvml), engines)
+        agent = GpuAgent(node, redis, pods, NvmlReader(settings.nvml), engines)
         if settings.metrics is not None:
             from controllers.agent_metrics import serve_metrics  # noqa: PLC0415
 
@@ -62,7 +64,7 @@ async def _agent(settings: Settings, redis: Redis) -> None:
         await run("agent", agent, period_s=1.0)
 
 
-async def _capacity(settings: Settings, redis: Redis) -> None:
+async def _capacity(settings: Settings, redis: "Redis") -> None:
     from controllers.capacity import CapacityLoop  # noqa: PLC0415
     from controllers.cluster import cluster_of, leading  # noqa: PLC0415
     from controllers.loop import collect_rarely, run  # noqa: PLC0415
@@ -80,7 +82,7 @@ async def _capacity(settings: Settings, redis: Redis) -> None:
         await run("capacity", loop, period_s=1.0, wake=loop.wake, stopping=stopping)
 
 
-async def _gate(settings: Settings, redis: Redis) -> None:
+async def _gate(settings: Settings, redis: "Redis") -> None:
     from controllers.cluster import leading  # noqa: PLC0415
     from controllers.gate import GateLoop  # noqa: PLC0415
     from controllers.loop import collect_rarely, run, run_beside  # noqa: PLC0415
@@ -110,7 +112,7 @@ async def _gate(settings: Settings, redis: Redis) -> None:
         loops.create_task(wakes)
 
 
-async def _publisher(settings: Settings, redis: Redis) -> None:
+async def _publisher(settings: Settings, redis: "Redis") -> None:
     from controllers.loop import run, run_beside, stops_on_signals  # noqa: PLC0415
     from controllers.publisher import Publisher  # noqa: PLC0415
     from controllers.surges import Surges  # noqa: PLC0415
@@ -131,7 +133,7 @@ async def _publisher(settings: Settings, redis: Redis) -> None:
         loops.create_task(publishing)
 
 
-async def _notifier(settings: Settings, redis: Redis) -> None:
+async def _notifier(settings: Settings, redis: "Redis") -> None:
     from controllers.loop import run_beside, stops_on_signals  # noqa: PLC0415
     from controllers.notifier import Notifier  # noqa: PLC0415
     from tidegate.webhooks import load_receivers  # noqa: PLC0415
@@ -146,7 +148,7 @@ async def _notifier(settings: Settings, redis: Redis) -> None:
         await stopping.wait()
 
 
-async def _recorder(settings: Settings, redis: Redis) -> None:
+async def _recorder(settings: Settings, redis: "Redis") -> None:
     from controllers.loop import run  # noqa: PLC0415
     from controllers.recorder import Recorder  # noqa: PLC0415
     from tidegate.edges.record import Record  # noqa: PLC0415
@@ -156,7 +158,7 @@ async def _recorder(settings: Settings, redis: Redis) -> None:
         await run("recorder", recorder, period_s=1.0, wake=recorder.wake)
 
 
-LOOPS: Final[Mapping[str, Callable[[Settings, Redis], Awaitable[None]]]] = {
+LOOPS: Final[Mapping[str, Callable[[Settings, "Redis"], Awaitable[None]]]] = {
     "worker": _worker,
     "agent": _agent,
     "capacity": _capacity,
@@ -169,6 +171,15 @@ LOOPS: Final[Mapping[str, Callable[[Settings, Redis], Awaitable[None]]]] = {
 
 async def _main(name: str) -> None:
     settings = Settings.from_environment(os.environ)
+    if name == "agent":
+        from tidegate.edges.redis_link import RedisLink  # noqa: PLC0415
+
+        async with RedisLink(settings.redis) as link:
+            await link.ping()
+            await _agent(settings, link)
+        return
+    from tidegate.edges.redis import Redis  # noqa: PLC0415
+
     async with Redis(settings.redis) as redis:
         await redis.ping()
         await LOOPS[name](settings, redis)
@@ -177,8 +188,8 @@ async def _main(name: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run the loop that is named; returns the exit code."""
     if arguments == ["agent"]:
-        # structlog takes 6 MB for rich wherever that is installed, and an agent must stay small.
-        sys.modules["rich"] = None  # type: ignore[assignment]
+        # structlog takes 7 MB for these wherever they are installed, and an agent must stay small.
+        sys.modules |= dict.fromkeys(("rich", "greenlet"))  # type: ignore[arg-type]
     import structlog  # noqa: PLC0415
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))

@@ -74,6 +74,7 @@ class CapacityLoop:
         of_gpus = any("gpu_utilisation" in pool.required_readings for pool in pools.values())
         nodes, gateways = await self._redis.readings(gpus=of_gpus)
         await self._sick.note(nodes, pools, now)
+        await self._forget_gone(seen, now)
         gates = await self._gates(intent)
         needed: dict[str, int] = {}
         serving = measures.by_pool(nodes)
@@ -90,6 +91,12 @@ class CapacityLoop:
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
         if intent is not None:
             await self._inform_budgets(intent, seen, needed, now)
+
+    async def _forget_gone(self, seen: ClusterState, now: float) -> None:
+        gone = self._sick.gone(seen.nodes, now)
+        for node in gone:
+            await self._redis.forget_reading(f"node/{node}")
+        await self._sick.forget(gone, now)
 
     async def _gates(self, intent: IntentPart | None) -> Mapping[str, GatePart]:
         """Read the gates, where a pool has an objective that they are held against."""
@@ -189,7 +196,7 @@ class CapacityLoop:
             pools = {n: p for n, p in intent.pools.items() if p.gpu_type == gpu_type}
             observation = Observation(
                 installed_gpus=installed,
-                sick_gpus=self._sick.count(gpu_type),
+                sick_gpus=self._sick.count(gpu_type, seen.nodes),
                 ready_gpus={n: _staying_gpus(seen.pools[n]) for n in pools if n in seen.pools},
                 needed_gpus={n: needed[n] for n in pools if n in needed},
             )

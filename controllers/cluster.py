@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from controllers.loop import stops_on_signals
-from tidegate.cluster import Cluster
+from tidegate.cluster import Beside, Cluster, EveryPod
 from tidegate.settings import Settings
 
 _KUBERNETES: Final = "kubernetes"
@@ -33,6 +33,24 @@ async def cluster_of(settings: Settings) -> AsyncIterator[Cluster]:
         KubernetesPools(api, namespace) as pools,
     ):
         yield pools
+
+
+@asynccontextmanager
+async def beside(settings: Settings) -> AsyncIterator[Beside]:
+    """Yield what knows the pods beside an agent: on Kubernetes those of the node TIDEGATE_NODE."""
+    namespace = _namespace_of(settings)
+    if namespace is None:
+        async with cluster_of(settings) as cluster:
+            yield EveryPod(cluster)
+        return
+    from tidegate.edges.kubernetes import KubernetesApi  # noqa: PLC0415
+    from tidegate.edges.kubernetes.node import NodePods  # noqa: PLC0415
+
+    async with (
+        await KubernetesApi.connect(os.environ.get("KUBECONFIG")) as api,
+        NodePods(api, namespace, settings.own_node) as pods,
+    ):
+        yield pods
 
 
 @asynccontextmanager

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidegate.cluster import Cluster, Pod, PodPhase
+from tidegate.cluster import Beside, Pod, PodPhase
 from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
 from tidegate.edges.nvml import NvmlReader
-from tidegate.edges.redis import Redis
+from tidegate.edges.redis_link import RedisLink
 from tidegate.errors import Unavailable
 from tidegate.readings import Absent, EngineReading, GpuReading, NodeReading
 
@@ -34,11 +34,11 @@ class GpuAgent:
     """Publishes one reading a tick; what cannot be read is absent in it, never zero."""
 
     def __init__(
-        self, node: Node, redis: Redis, cluster: Cluster, nvml: NvmlReader, engines: EngineMetrics
+        self, node: Node, redis: RedisLink, beside: Beside, nvml: NvmlReader, engines: EngineMetrics
     ) -> None:
         self._node = node
         self._redis = redis
-        self._cluster = cluster
+        self._beside = beside
         self._nvml = nvml
         self._engines = engines
         self.last: NodeReading | None = None
@@ -74,11 +74,11 @@ class GpuAgent:
         return Absent("no kubelet to ask") if kubelet is None else await kubelet.owners()
 
     async def _read_engines(self) -> list[tuple[Pod, EngineReading]]:
-        seen = await self._cluster.observe()
+        beside = await self._beside.pods()
         serving = [
-            (pool.name, pod)
-            for pool in seen.pools.values()
-            for pod in pool.pods
+            (pool, pod)
+            for pool, pods in beside.items()
+            for pod in pods
             if pod.phase is PodPhase.READY
         ]
         read = await asyncio.gather(*(self._read_engine(pool, pod) for pool, pod in serving))

@@ -1,6 +1,6 @@
 """What controllers see of the place where replicas run, whatever it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -49,12 +49,30 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """The GPUs of one node, as its cluster sees them."""
+
+    gpu_type: str | None
+    usable: int
+    withdrawn: int = 0
+    """Those that are not usable: the node's device plugin has found them unhealthy."""
+    takes_pods: bool = True
+
+    @property
+    def counted(self) -> int:
+        """How many of the state's `gpus` are here."""
+        return self.usable if self.takes_pods and self.gpu_type is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterState:
     """GPUs installed by type and every pool, at one revision."""
 
     revision: int
     gpus: Mapping[str, int]
     pools: Mapping[str, PoolStatus]
+    nodes: Mapping[str, NodeGpus] | None = None
+    """Every node there is; None from a cluster that does not tell them apart."""
 
 
 class Cluster(Protocol):
@@ -73,3 +91,23 @@ class Cluster(Protocol):
         Raises Refused when another manager owns it, Unavailable when nobody answers.
         """
         ...
+
+
+class Beside(Protocol):
+    """Who knows which pods run where an agent does."""
+
+    async def pods(self) -> Mapping[str, Sequence[Pod]]:
+        """Return the pods by pool; raises Unavailable when that is not known."""
+        ...
+
+
+class EveryPod:
+    """Where a cluster is one machine, every pod of it is beside the agent."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def pods(self) -> Mapping[str, Sequence[Pod]]:
+        """Return the pods by pool; raises Unavailable when the cluster does not answer."""
+        seen = await self._cluster.observe()
+        return {pool.name: pool.pods for pool in seen.pools.values()}

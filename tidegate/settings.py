@@ -63,7 +63,7 @@ class Settings(BaseModel):
         version("tidegate"),
         description="The worker's release, by which Temporal tells old code from new.",
     )
-    node: str = Field("local", description="This node's name in readings.")
+    node: str = Field("local", description="This node's name, in readings and on Kubernetes.")
     gpu_type: str | None = Field(
         default=None, description="Type of this node's GPUs, as its budget is named."
     )
@@ -76,6 +76,11 @@ class Settings(BaseModel):
     nvml: Path | None = Field(
         default=None, description="NVML library to load instead of the system's."
     )
+
+    @property
+    def own_node(self) -> str | None:
+        """The node that this runs on, where one was named."""
+        return self.node if "node" in self.model_fields_set else None
 
     @property
     def keys_file(self) -> Path:

@@ -6,7 +6,7 @@
  *
  *   utilisation_pct memory_used_bytes memory_total_bytes power_mw temperature_c
  *   ecc_errors remapped_rows remap_failed xid mig sm_clock_mhz memory_clock_mhz throttle_reasons
- *   gpm_sm_pct gpm_memory_pct pid error hang_ms hang_only   (each as key=value)
+ *   gpm_sm_pct gpm_memory_pct gpm_error pid error hang_ms hang_only   (each as key=value)
  *
  * A quantity without its word is not supported by that card. error=15 makes every call for that
  * card fail with NVML's error 15; hang_ms=3000 makes each take three seconds, and with
@@ -31,7 +31,7 @@ typedef struct { void *device; u64 type, data; unsigned gpu_instance, compute_in
 typedef struct { char registered[MOST_GPUS]; u64 told[MOST_GPUS]; } event_set_t;
 typedef struct { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; } process_t;
 typedef struct { unsigned version, supported; } gpm_support_t;
-typedef struct { unsigned sm_pct, memory_pct; } sample_t;
+typedef struct { unsigned sm_pct, memory_pct, is_taken; } sample_t;
 typedef struct { unsigned id; int result; double value; char *names[3]; } gpm_metric_t;
 typedef struct { unsigned version, count; sample_t *earlier, *later; gpm_metric_t metrics[]; }
     gpm_asked_t;
@@ -224,14 +224,19 @@ API nvmlGpmSampleAlloc(sample_t **sample) {
 }
 
 API nvmlGpmSampleGet(void *device, sample_t *sample) {
+    unsigned error = SUCCESS;
+    small_quantity(device, "gpm_error", &error);
+    if (error != SUCCESS) return (int)error;
+    sample->is_taken = 1;
     small_quantity(device, "gpm_memory_pct", &sample->memory_pct);
     return small_quantity(device, "gpm_sm_pct", &sample->sm_pct);
 }
 
 API nvmlGpmMetricsGet(gpm_asked_t *asked) {
+    if (!asked->earlier->is_taken || !asked->later->is_taken) return INVALID; /* as a real one */
     for (unsigned i = 0; i < asked->count; i++) {
         gpm_metric_t *metric = &asked->metrics[i];
-        metric->result = asked->earlier && asked->later ? SUCCESS : INVALID;
+        metric->result = SUCCESS;
         metric->value = metric->id == 2 ? asked->later->sm_pct : asked->later->memory_pct;
     }
     return SUCCESS;

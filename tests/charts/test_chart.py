@@ -69,8 +69,9 @@ def of_kind(kind: str, documents: list[Document]) -> dict[str, Document]:
 
 def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
     """Yield each workload's name and the spec of its pods."""
-    for name, deployment in of_kind("Deployment", documents).items():
-        yield name, deployment["spec"]["template"]["spec"]
+    for kind in ("Deployment", "DaemonSet"):
+        for name, workload in of_kind(kind, documents).items():
+            yield name, workload["spec"]["template"]["spec"]
 
 
 def containers(documents: list[Document]) -> Iterator[Document]:
@@ -86,14 +87,19 @@ def gateway_pod(documents: list[Document]) -> dict[str, Document]:
 
 
 def settings_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment that the processes get, secrets made up."""
+    """Return the settings that the processes get, secrets made up."""
     documents = objects(values)
     (config,) = (
         each["data"]
         for each in of_kind("ConfigMap", documents).values()
         if "TIDEGATE_TEMPORAL" in each["data"]
     )
-    own = [entry for each in containers(documents) for entry in each.get("env", ())]
+    own = [
+        entry
+        for each in containers(documents)
+        for entry in each.get("env", ())
+        if not entry["name"].startswith("NVIDIA_")
+    ]
     told = {entry["name"]: entry.get("value") or MADE_UP[entry["name"]] for entry in own}
     return {**config, **told}
 
@@ -199,8 +205,8 @@ def test_every_process_is_one_that_the_image_has(values: Mapping[str, Any]) -> N
     assert rooms <= set(copied)
     assert all((ROOT / room / "__main__.py").exists() for room in rooms)
     loops = {words[1] for words in started.values() if words[0] == "controllers"}
-    # Agents are not there yet; the notifier is for whoever names receivers.
-    absent = {"agent", "notifier"} if "pools" in values else {"agent", "notifier", "capacity"}
+    # The notifier is for whoever names receivers.
+    absent = {"notifier"} if "pools" in values else {"agent", "notifier", "capacity"}
     assert loops == set(LOOPS) - absent
 
 
@@ -280,13 +286,16 @@ def test_no_process_has_rights_that_it_does_not_use(values: Mapping[str, Any]) -
     kinds = {each["kind"] for each in documents}
     assert bool(kinds & {"Role", "ClusterRole", "RoleBinding"}) is ("pools" in values)
     for name, pod in pods(documents):
-        talks_to_kubernetes = name.endswith("-capacity")
+        talks_to_kubernetes = name.endswith(("-capacity", "-agent"))
         assert pod["automountServiceAccountToken"] is talks_to_kubernetes, name
-        assert pod["serviceAccountName"].endswith("-capacity") is talks_to_kubernetes, name
-        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert (pod["serviceAccountName"] == name) is talks_to_kubernetes, name
+        if not name.endswith("-agent"):
+            assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for each in pod["containers"]:
             rights = each["securityContext"]
             assert rights["readOnlyRootFilesystem"] is True
+            assert rights["allowPrivilegeEscalation"] is False
             assert rights["capabilities"] == {"drop": ["ALL"]}
             assert {"requests", "limits"} <= set(each["resources"])
 
@@ -317,7 +326,7 @@ def test_the_notes_register_every_search_attribute() -> None:
         ({**LEAST, "redis": {"url": "redis://a", "secret": {"name": "b"}}}, "/redis"),
         ({**LEAST, "gate": {"replicas": 2}}, "/gate"),
         ({**LEAST, "gateway": {"replicas": 0}}, "/gateway/replicas"),
-        ({**LEAST, "agent": {}}, "agent"),
+        ({**LEAST, "agent": {"replicas": 2}}, "/agent"),
         ({**LEAST, "pools": {"namespace": "In Ference"}}, "/pools/namespace"),
         ({**LEAST, "callers": {"secret": {"key": "a/b"}}}, "/callers/secret/key"),
         ({**LEAST, "gateway": {"front": {"image": "a", "proxies": ["a proxy"]}}}, "/proxies/0"),
@@ -332,11 +341,10 @@ def test_a_wrong_value_is_refused_by_its_name(wrong: Mapping[str, Any], named: s
 
 
 @GIVEN
-def test_the_notes_say_what_is_not_there_yet_and_give_commands_that_are(
+def test_the_notes_say_what_is_lacking_without_pools_and_give_commands_that_are_there(
     values: Mapping[str, Any],
 ) -> None:
     notes = render(values)["tidegate/templates/NOTES.txt"]
-    assert "Not there yet: the GPU agent." in notes
     assert ("--set pools.namespace=" in notes) is ("pools" not in values)
     assert "--address temporal:7233" in notes
     assert "deploy/launch-tidegate-worker" in notes

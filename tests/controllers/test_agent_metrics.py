@@ -12,6 +12,7 @@ from controllers.gpu_agent import GpuAgent, Node
 from embedded.ports import LOOPBACK, free_ports
 from tests.controllers.published import NOW, MemoryCluster, node
 from tests.real_redis import real_redis
+from tidegate.cluster import EveryPod
 from tidegate.edges.engine_metrics import EngineMetrics
 from tidegate.edges.nvml import NvmlReader
 from tidegate.errors import Unavailable
@@ -63,7 +64,7 @@ async def test_they_are_served_over_http_and_a_taken_port_is_told(tmp_path: Path
     address = f"{LOOPBACK}:{port}"
     async with real_redis(tmp_path) as (_, redis), EngineMetrics() as engines:
         nvml = NvmlReader(Path("/no/such.so"))
-        agent = GpuAgent(Node("n"), redis, MemoryCluster(), nvml, engines)
+        agent = GpuAgent(Node("n"), redis, EveryPod(MemoryCluster()), nvml, engines)
         await agent.tick(time.time())
         async with serve_metrics(agent, address), aiohttp.ClientSession() as session:
             async with session.get(f"http://{address}/metrics") as answer:

@@ -21,7 +21,7 @@ from tests.controllers.published import (
     told,
 )
 from tests.real_redis import real_redis
-from tidegate.cluster import ClusterState, PodPhase
+from tidegate.cluster import ClusterState, NodeGpus, PodPhase
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.errors import Unavailable
@@ -284,6 +284,60 @@ async def test_a_sick_gpu_counts_against_the_budget_of_its_own_type(house: House
     await house.redis.publish_reading(node(NOW, engine(), gpus=(FAULT, FINE)))
     await house.loop.tick(NOW)
     assert sick == {"h100": 1, "a100": 0}
+
+
+@pytest.mark.parametrize("is_read_anew", [False, True], ids=["one loop", "another loop"])
+async def test_the_sick_gpus_of_a_node_that_is_gone_for_good_count_no_more(
+    house: House, *, is_read_anew: bool
+) -> None:
+    async def sick(at: float, *names: str) -> int:
+        nodes = {name: NodeGpus("h100", usable=4) for name in names}
+        house.cluster.state = replace(house.cluster.state, nodes=nodes)
+        await house.loop.tick(at)
+        return house.budgets.heard[-1].sick_gpus
+
+    await house.redis.publish_reading(node(NOW, name="gpu-0", gpus=(FAULT,)))
+    await house.redis.publish_reading(node(NOW, name="gpu-1", gpus=(FAULT,)))
+    assert await sick(NOW, "gpu-0") == 2, "a node may be heard before it is seen"
+    assert await sick(NOW + 59, "gpu-0") == 2
+    if is_read_anew:
+        house.loop = house.another_loop()
+    assert await sick(NOW + 61, "gpu-0") == 1
+    (left,), _ = await house.redis.readings()
+    assert left.node == "gpu-0", "silent as it is, its cluster has it"
+    events = [(e.type, e.subject) for e in await told(house.redis)]
+    assert events.count(("gpu.gone", "gpu/gpu-1/0")) == 1
+    assert ("gpu.gone", "gpu/gpu-0/0") not in events
+
+
+async def test_where_nobody_says_which_nodes_there_are_a_day_of_silence_does(
+    house: House,
+) -> None:
+    await house.redis.publish_reading(node(NOW, name="old", gpus=(FAULT,)))
+    for at, sick in ((NOW, 1), (NOW + 86_400, 1), (NOW + 86_401, 0)):
+        await house.loop.tick(at)
+        assert house.budgets.heard[-1].sick_gpus == sick
+
+
+@pytest.mark.parametrize(
+    ("seen", "sick"),
+    [
+        (NodeGpus("h100", usable=8), 2),
+        (NodeGpus("h100", usable=7, withdrawn=1), 1),
+        (NodeGpus("h100", usable=5, withdrawn=3), 0),
+        (NodeGpus("h100", usable=8, takes_pods=False), 0),
+        (NodeGpus("a100", usable=8), 0),
+    ],
+    ids=["counted", "one withdrawn", "all withdrawn", "cordoned", "of another type"],
+)
+async def test_a_sick_gpu_that_its_cluster_does_not_count_is_not_taken_out_twice(
+    house: House, seen: NodeGpus, sick: int
+) -> None:
+    house.cluster.state = replace(house.cluster.state, nodes={"gpu-0": seen})
+    other = FAULT.model_copy(update={"index": FAULT.index + 1})
+    await house.redis.publish_reading(node(NOW, name="gpu-0", gpus=(FAULT, other)))
+    await house.loop.tick(NOW)
+    assert house.budgets.heard[-1].sick_gpus == sick
 
 
 async def test_replicas_that_become_ready_one_after_the_other_are_signalled_together(

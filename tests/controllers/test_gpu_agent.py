@@ -11,7 +11,7 @@ from controllers.gpu_agent import GpuAgent, Node, Owners
 from embedded.ports import LOOPBACK, free_ports
 from tests.controllers.published import NOW, MemoryCluster
 from tests.real_redis import real_redis
-from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
+from tidegate.cluster import ClusterState, EveryPod, Pod, PodPhase, PoolStatus
 from tidegate.edges.engine_metrics import EngineMetrics
 from tidegate.edges.nvml import NvmlReader
 from tidegate.edges.redis import Redis
@@ -75,7 +75,7 @@ class House:
 
     def agent(self) -> GpuAgent:
         node = replace(NODE, kubelet=self.kubelet)
-        return GpuAgent(node, self.redis, self.cluster, self.nvml, self.metrics)
+        return GpuAgent(node, self.redis, EveryPod(self.cluster), self.nvml, self.metrics)
 
     async def read(self, *pods: Pod) -> NodeReading:
         """Tick once over these pods; returns what was published."""

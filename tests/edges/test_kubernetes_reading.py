@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.edges.kubernetes.reading import Kept, kept_by
+from tidegate.cluster import NodeGpus
+from tidegate.edges.kubernetes.reading import Kept, gpus_by_type, kept_by, read_nodes
 
 LABELS = {"tidegate.dev/pool": "chat", "team": "core"}
 
@@ -46,3 +47,34 @@ def test_the_budget_that_has_most_stay_counts_and_one_that_says_nothing_most_of_
     budgets: list[Mapping[str, Any]], kept: Kept | None
 ) -> None:
     assert kept_by(budgets, LABELS) == kept
+
+
+def a_node(name: str, usable: int, *, ready: str = "True", **spec: bool) -> Mapping[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": {"tidegate.dev/gpu-type": "h100"}},
+        "spec": spec,
+        "status": {
+            "capacity": {"nvidia.com/gpu": "8"},
+            "allocatable": {"nvidia.com/gpu": str(usable)},
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+def test_gpus_count_where_pods_are_taken_and_no_device_plugin_has_withdrawn_them() -> None:
+    found = [
+        a_node("whole", 8),
+        a_node("in-part", 7),
+        a_node("cordoned", 8, unschedulable=True),
+        a_node("away", 8, ready="Unknown"),
+        {"metadata": {"name": "without"}},
+    ]
+    nodes = read_nodes(found)
+    assert nodes == {
+        "whole": NodeGpus("h100", usable=8),
+        "in-part": NodeGpus("h100", usable=7, withdrawn=1),
+        "cordoned": NodeGpus("h100", usable=8, takes_pods=False),
+        "away": NodeGpus("h100", usable=8, takes_pods=False),
+        "without": NodeGpus(None, usable=0, takes_pods=False),
+    }
+    assert gpus_by_type(nodes.values()) == {"h100": 15}

@@ -8,35 +8,13 @@ import pytest
 
 from embedded.gpu_state import GpuState, write_count, write_gpu
 from embedded.nvml.build import STATE_SETTING, build
-from tests.debian import is_there, packages
+from tests.edges.conftest import BUSY
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
 from tidegate.edges.nvml import NvmlReader, pods_of
 from tidegate.readings import Absent, GpuReading
 
-BUSY = GpuState.under(0.75, memory_share=0.5, pid=42)
-
 XID_OF_A_GPU_OFF_THE_BUS = 79
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for package in ("gcc", "libc6-dev"):
-        if not is_there(packages()[package]):
-            pytest.skip(f'Debian package "{package}" is missing: install it with apt-get')
-    built = build(tmp_path_factory.mktemp("cache"))
-    assert isinstance(built, Path), built
-    return built
-
-
-@pytest.fixture
-def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two busy cards, as files that a test may add words to."""
-    for index in range(2):
-        write_gpu(tmp_path, index, BUSY)
-    write_count(tmp_path, 2)
-    monkeypatch.setenv(STATE_SETTING, str(tmp_path))
-    return tmp_path
 
 
 def add(gpus: Path, index: int, words: str) -> None:
@@ -186,6 +164,34 @@ async def test_every_figure_that_a_card_has_is_read(library: Path, gpus: Path) -
     second, _ = await read_with(reader)
     assert (second.sm_utilisation, second.memory_bandwidth_utilisation) == (0.4, 0.25)
     assert second.xids == (48,), "until the driver is loaded anew"
+
+
+async def test_a_sample_that_could_not_be_taken_is_compared_with_none(
+    library: Path, gpus: Path
+) -> None:
+    reader = NvmlReader(library)
+    whole = (gpus / "gpu-0").read_text().strip() + " gpm_sm_pct=40 gpm_memory_pct=25"
+    seen = []
+    for words in ("", " gpm_error=3", "", "", " gpm_error=999", "", ""):
+        (gpus / "gpu-0").write_text(f"{whole}{words}\n")
+        card, _ = await read_with(reader)
+        seen.append((card.sm_utilisation, card.fault))
+    absent, there = (None, None), (0.4, None)
+    assert seen == [absent, absent, absent, there, (None, "UNKNOWN"), absent, there]
+
+
+async def test_whether_a_card_is_partitioned_is_asked_every_ten_seconds(
+    library: Path, gpus: Path
+) -> None:
+    clock = [100.0]
+    reader = NvmlReader(library, lambda: clock[-1])
+    add(gpus, 0, "mig=0")
+    seen = []
+    for now in (100.0, 109.9, 110.0):
+        clock.append(now)
+        seen.append((await read_with(reader))[0].is_partitioned)
+        (gpus / "gpu-0").write_text((gpus / "gpu-0").read_text().replace("mig=0", "mig=1"))
+    assert seen == [False, False, True]
 
 
 async def test_a_driver_that_is_loaded_anew_has_told_no_xid(library: Path, gpus: Path) -> None:

@@ -103,3 +103,11 @@ def test_settings_are_settled() -> None:
 def test_every_setting_says_what_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert Settings().state == Path(".tidegate")
+
+
+@pytest.mark.parametrize(
+    ("given", "node"),
+    [({}, None), ({"TIDEGATE_NODE": "gpu-7"}, "gpu-7"), ({"TIDEGATE_NODE": "local"}, "local")],
+)
+def test_a_node_is_its_own_only_where_it_is_named(given: dict[str, str], node: str | None) -> None:
+    assert Settings.from_environment(given).own_node == node

@@ -3,7 +3,8 @@
 import asyncio
 import ctypes
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from tidegate.readings import Absent, GpuReading
 _OPEN_WITHIN_S: Final = 1.0
 _CALL_WITHIN_S: Final = 0.25
 _NEXT_CARD_AFTER_S: Final = 0.02
+_PARTITIONED_EVERY_S: Final = 10.0
+"""MIG is asked after so seldom because a card's answer takes as long as all the others together."""
 _MEMORY_V2: Final = 0x02000028
 _POD_IN_CGROUP: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 
@@ -61,8 +64,11 @@ class NvmlReader:
     each with a deadline of 0.25 s.
     """
 
-    def __init__(self, library: Path | None = None) -> None:
+    def __init__(
+        self, library: Path | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._library = library
+        self._clock = clock
         self._is_open = False
         self._driver = HangingCalls("nvml", deadline_s=_OPEN_WITHIN_S)
         self._cards: list[_Card] = []
@@ -84,7 +90,7 @@ class NvmlReader:
             case _:
                 return Absent(f"nvml did not answer in {_OPEN_WITHIN_S:g} s")
         while len(self._cards) < count:
-            self._cards.append(_Card(len(self._cards)))
+            self._cards.append(_Card(len(self._cards), self._clock))
         read = await self._read_cards(count)
         for each in read:
             if isinstance(each, pynvml.NVMLError):
@@ -120,14 +126,19 @@ class NvmlReader:
 class _Card:
     """One GPU: its handle, its calls, and what it told since the driver was opened."""
 
-    def __init__(self, index: int, calls: HangingCalls | None = None) -> None:
+    def __init__(
+        self, index: int, clock: Callable[[], float], calls: HangingCalls | None = None
+    ) -> None:
         self._index = index
+        self._clock = clock
         self._calls = calls or HangingCalls(f"nvml-{index}", deadline_s=_CALL_WITHIN_S)
         self._card: object | None = None
         self._named: dict[str, str] = {}
         self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
         self._events: object | None = None
+        self._partitioned: tuple[float, bool] | None = None
         self._samples: list[Any] = []
+        self._has_sample = False
         self._xids: set[int] = set()
         self._figures: Mapping[str, Call] = {
             "identity": self._identity,
@@ -144,7 +155,7 @@ class _Card:
             "memory_clock_mhz": lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),
             "throttled_by": self._throttled_by,
             "remapped_rows": lambda: pynvml.nvmlDeviceGetRemappedRows(self._handle()),
-            "is_partitioned": lambda: pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1,
+            "is_partitioned": self._is_partitioned,
             "gpm": self._gpm,
             "xids": self._newest_xids,
             "processes": self._processes,
@@ -155,7 +166,7 @@ class _Card:
 
         Calls that hang go on to be counted, and to be waited for by nobody.
         """
-        return _Card(self._index, self._calls)
+        return _Card(self._index, self._clock, self._calls)
 
     async def read(self) -> GpuReading | pynvml.NVMLError:
         """Read what answers in time; an error only where the driver itself is gone."""
@@ -219,6 +230,12 @@ class _Card:
         reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle())
         return tuple(name for bit, name in _THROTTLED_BY.items() if reasons & bit)
 
+    def _is_partitioned(self) -> bool:
+        now = self._clock()
+        if self._partitioned is None or now >= self._partitioned[0] + _PARTITIONED_EVERY_S:
+            self._partitioned = (now, pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1)
+        return self._partitioned[1]
+
     def _processes(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(self._handle())
         pids = tuple(sorted(process.pid for process in running))
@@ -246,14 +263,15 @@ class _Card:
         """Say how busy the card was since the reading before: nothing at the first one."""
         if not pynvml.nvmlGpmQueryDeviceSupport(self._handle()).isSupportedDevice:
             return {}
-        is_first = not self._samples
         while len(self._samples) < 2:  # noqa: PLR2004 - one before, one now
             self._samples.append(pynvml.nvmlGpmSampleAlloc())
+        had_sample, self._has_sample = self._has_sample, False
         self._samples.reverse()
         before, now = self._samples
         pynvml.nvmlGpmSampleGet(self._handle(), now)
-        if is_first:
-            return {}
+        self._has_sample = True
+        if not had_sample:
+            return {}  # a sample that was never taken is an invalid argument, and no fault
         asked = pynvml.c_nvmlGpmMetricsGet_t()
         asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
         asked.numMetrics = 2

@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Final, cast
 
 from pydantic import ValidationError
-from redis import asyncio as redis_asyncio
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from tidegate.edges import redis_readings as readings
 from tidegate.edges.parts import IntentReader
+from tidegate.edges.redis_link import DEADLINE_S, LOST, RedisLink
 from tidegate.errors import Unavailable
 from tidegate.events import Event
 from tidegate.readings import DemandReading, NodeReading
@@ -37,14 +34,11 @@ _WAITLISTS: Final = waitlist_part("")
 _EVENTS: Final = "tidegate:events"
 _ACKED: Final = "tidegate:acked"
 _EVENTS_KEPT: Final = 100_000
-_DEADLINE_S: Final = 2.0
 _TOGETHER_S: Final = 0.02
 """Readings that move a level so shortly after one another are looked at together."""
 
 Part = IntentPart | GatePart | WaitlistPart
 """What one writer publishes in one piece."""
-
-_LOST: Final = (RedisError, OSError, TimeoutError)
 
 # A part is replaced by a newer version only, so that a late writer cannot undo its successor.
 _PUBLISH: Final = """
@@ -129,7 +123,7 @@ class PartChanges:
         """
         try:
             message = await self._subscription.get_message(timeout=at_most_s)
-        except _LOST as error:
+        except LOST as error:
             lost = f"redis: the subscription was lost ({error}). It is taken up again."
             raise Unavailable(lost, code="redis-unavailable") from error
         return None if message is None else str(message["data"])
@@ -156,42 +150,18 @@ class ReadingChanges:
                 await asyncio.sleep(_TOGETHER_S)
                 while await self._subscription.get_message(timeout=0.0) is not None:
                     pass
-        except _LOST as error:
+        except LOST as error:
             lost = f"redis: the subscription was lost ({error}). It is taken up again."
             raise Unavailable(lost, code="redis-unavailable") from error
         return first is not None
 
 
-class Redis:
+class Redis(RedisLink):
     """One connection pool; every call has a deadline and raises Unavailable."""
 
-    def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
-        self.url = url
+    def __init__(self, url: str, deadline_s: float = DEADLINE_S) -> None:
+        super().__init__(url, deadline_s)
         self._intents = IntentReader()
-        self._levels: dict[str, Mapping[str, int]] = {}
-        self.commands = redis_asyncio.Redis.from_url(
-            url,
-            decode_responses=True,
-            # Bytes that are no text must not make a whole page unreadable.
-            encoding_errors="replace",
-            socket_timeout=deadline_s,
-            socket_connect_timeout=deadline_s,
-            retry=Retry(NoBackoff(), 1),
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self.commands.aclose()
-
-    async def ping(self) -> None:
-        """Raise Unavailable, with one clear line, when nobody answers."""
-        await self.call(self.commands.ping())
 
     async def publish(self, part: Part) -> bool:
         """Write a snapshot part; False when a version at least as new is there already."""
@@ -259,21 +229,6 @@ class Redis:
         name = kill_part(part.feature)
         await self.call(self.commands.eval(_DROP_SEEN, 1, _PARTS, name, _as_text(part)))
 
-    async def publish_reading(self, reading: NodeReading | DemandReading) -> None:
-        """Replace what this node or gateway read before."""
-        field, levels = readings.field_of(reading), reading.levels
-        text, cards = readings.split(reading)
-        pipeline = self.commands.pipeline(transaction=True)
-        pipeline.hset(readings.READINGS, field, text)
-        if cards is not None:
-            pipeline.hset(readings.GPUS, field, cards)
-        elif isinstance(reading, NodeReading):
-            pipeline.hdel(readings.GPUS, field)
-        if self._levels.get(field) != levels:
-            pipeline.publish(readings.CHANGED, field)
-        await self.call(pipeline.execute())
-        self._levels[field] = levels
-
     async def readings(
         self, *, gpus: bool = True
     ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
@@ -308,7 +263,7 @@ class Redis:
         `wait_s` stays below the deadline of a call. What is no event is named, never raised:
         whoever can write to the stream must not be able to stop those who read it.
         """
-        block_ms = int(min(wait_s, _DEADLINE_S * 0.75) * 1000) or None
+        block_ms = int(min(wait_s, DEADLINE_S * 0.75) * 1000) or None
         found = await self.call(self.commands.xread({_EVENTS: after}, count=500, block=block_ms))
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", found or [])
         entries = [entry for _, page in streams for entry in page]
@@ -361,23 +316,6 @@ class Redis:
             yield ReadingChanges(subscription)
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
-
-    async def call(self, pending: object) -> object:
-        """Await a command of `commands`; raises Unavailable past the deadline."""
-        task = asyncio.current_task()
-        cancelled = 0 if task is None else task.cancelling()
-        try:
-            answer = await cast("Awaitable[object]", pending)
-        except _LOST as error:
-            message = (
-                f"redis: no answer from {self.url} ({error}). "
-                "Start it, or set TIDEGATE_REDIS to where it is."
-            )
-            raise Unavailable(message, code="redis-unavailable") from error
-        # Before Python 3.12 asyncio.wait_for, which the client sends with, may swallow one.
-        if task is not None and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
-        return answer
 
 
 def _name_of(part: Part) -> str:

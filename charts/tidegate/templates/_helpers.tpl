@@ -67,6 +67,20 @@ env:
   - {name: TIDEGATE_POOLS, value: "kubernetes://{{ .root.Values.pools.namespace }}"}
   - name: TIDEGATE_NODE # the Lease is held in the pod's name
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- else if eq .part "agent" }}
+env:
+  - {name: TIDEGATE_POOLS, value: "kubernetes://{{ .root.Values.pools.namespace }}"}
+  - name: TIDEGATE_NODE # the engines of this node are read, and no others
+    valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+  {{- if .root.Values.agent.podResources }}
+  - {name: TIDEGATE_POD_RESOURCES, value: /var/lib/kubelet/pod-resources/kubelet.sock}
+  {{- end }}
+  {{- if .root.Values.agent.metrics }}
+  - {name: TIDEGATE_METRICS, value: "0.0.0.0:9464"}
+  {{- end }}
+  # Every GPU to look at and none to compute on; no GPU is asked of the scheduler.
+  - {name: NVIDIA_VISIBLE_DEVICES, value: all}
+  - {name: NVIDIA_DRIVER_CAPABILITIES, value: utility}
 {{- end }}
 {{- $secrets := dict }}
 {{- with .root.Values.redis.secret }}
@@ -78,7 +92,7 @@ env:
 {{- end }}
 {{- end }}
 {{- with $secrets }}
-{{- if ne $.part "capacity" }}
+{{- if not (has $.part (list "capacity" "agent")) }}
 env:
 {{- end }}
 {{- range $variable, $secret := . }}

@@ -1,16 +1,15 @@
 """The API server, asked in JSON: every question has a deadline, every error is one of ours."""
 
 import json
+import os
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from tidegate.errors import PlanError, Refused, Unavailable
+from tidegate.edges.kubernetes.access import Access, ConfigAccess, PodAccess, Question
+from tidegate.errors import Refused, Unavailable
 
 Json = Mapping[str, Any]
 
@@ -20,7 +19,6 @@ DEADLINE_S: Final = 5.0
 _WATCH_S: Final = 10
 """A watch is asked for anew after this, so that a connection that died quietly is noticed."""
 _SILENT_S: Final = 15.0
-_TOKEN_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Conflict(Refused):
@@ -34,24 +32,14 @@ class Expired(Unavailable):
 class KubernetesApi:
     """One API server, reached as `KUBECONFIG` says, or as a pod's service account may."""
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> Self:
-        """Read how to get in; raises PlanError where neither way is there."""
-        configuration = Configuration()
-        try:
-            if kubeconfig is None and _TOKEN_FOLDER.exists():
-                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            else:
-                await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except (ConfigException, OSError) as error:
-            raise PlanError(
-                f"KUBECONFIG: {error}. Name a kubeconfig, or run in a pod with a service account.",
-                code="kubernetes-config",
-            ) from error
-        return cls(ApiClient(configuration))
+        """Find out how to get in; raises PlanError where neither way is there."""
+        pod = None if kubeconfig is not None else PodAccess.found(os.environ)
+        return cls(pod or await ConfigAccess.load(kubeconfig))
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,7 +49,7 @@ class KubernetesApi:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()  # type: ignore[no-untyped-call]
+        await self._access.close()
 
     async def get(
         self, path: str, *, query: Mapping[str, str] | None = None, accept: str = "application/json"
@@ -115,19 +103,19 @@ class KubernetesApi:
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE_S, sock_read=_SILENT_S)
         try:
-            response = await self._send("GET", path, query, {}, None, timeout)
+            response = await self._access.send(Question("GET", path, query, {}), timeout)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _away(path, error) from error
         try:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 _raise(path, response.status, await response.read())
             yield OPENED, {}
-            async for line in response.response.content:
+            async for line in response.content:
                 yield _read_event(json.loads(line))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _away(path, error) from error
         finally:
-            response.response.close()
+            response.close()
 
     async def _ask(
         self,
@@ -140,7 +128,8 @@ class KubernetesApi:
     ) -> Json:
         timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
         try:
-            response = await self._send(method, path, query or {}, headers or {}, body, timeout)
+            question = Question(method, path, query or {}, headers or {}, body)
+            response = await self._access.send(question, timeout)
             content = await response.read()
             if response.status >= HTTPStatus.BAD_REQUEST:
                 _raise(path, response.status, content)
@@ -148,25 +137,6 @@ class KubernetesApi:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _away(path, error) from error
         return answer
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Json | None,
-        timeout: aiohttp.ClientTimeout,
-    ) -> Any:  # noqa: ANN401 - the library's response
-        asked = await self._client.param_serialize(
-            method,
-            path,
-            query_params=list(query.items()),
-            header_params=dict(headers),
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        return await self._client.call_api(*asked, _request_timeout=timeout)
 
 
 def _read_event(told: Json) -> tuple[str, Json]:

@@ -27,11 +27,14 @@ class Informer:
         changed: Callable[[], None],
         *,
         selector: str | None = None,
+        fields: str | None = None,
     ) -> None:
         self._api = api
         self._path = path
         self._changed = changed
         self._query = {} if selector is None else {"labelSelector": selector}
+        if fields is not None:
+            self._query["fieldSelector"] = fields
         self._found: dict[str, Json] = {}
         self.absent_because: str | None = f"kubernetes: {path} was not listed yet"
 

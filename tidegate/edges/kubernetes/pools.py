@@ -18,9 +18,10 @@ from tidegate.edges.kubernetes.reading import (
     POOL_LABEL,
     Autoscaler,
     Workload,
+    gpus_by_type,
     kept_by,
     read_autoscaler,
-    read_gpus,
+    read_nodes,
     read_pod,
     read_pool,
     read_workload,
@@ -101,10 +102,12 @@ class KubernetesPools:
         if absent is not None:
             raise Unavailable(absent, code="kubernetes-unavailable")
         if self._state is None or self._state.revision != self._revision:
+            nodes = read_nodes(self._nodes.objects.values())
             self._state = ClusterState(
                 revision=self._revision,
-                gpus=read_gpus(self._nodes.objects.values()),
+                gpus=gpus_by_type(nodes.values()),
                 pools=self._read_pools(),
+                nodes=nodes,
             )
         return self._state
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tidegate.cluster import Pod, PodPhase, PoolStatus
+from tidegate.cluster import NodeGpus, Pod, PodPhase, PoolStatus
 from tidegate.edges.kubernetes.api import Json
 
 POOL_LABEL: Final = "tidegate.dev/pool"
@@ -151,20 +151,30 @@ def _port(spec: Json) -> str | None:
     return str((named or ports)[0]["containerPort"]) if ports else None
 
 
-def read_gpus(nodes: Iterable[Json]) -> Mapping[str, int]:
-    """Count GPUs by type, on nodes that are ready and take new pods."""
+def read_nodes(nodes: Iterable[Json]) -> Mapping[str, NodeGpus]:
+    """Read the GPUs of every node; one that is ready and not cordoned takes pods."""
+    return {node["metadata"]["name"]: _read_node(node) for node in nodes}
+
+
+def _read_node(node: Json) -> NodeGpus:
+    labels, status = node["metadata"].get("labels", {}), node.get("status", {})
+    usable = int(status.get("allocatable", {}).get(_GPUS, 0))
+    ready = _condition(status, "Ready")
+    is_ready = ready is not None and ready["status"] == "True"
+    return NodeGpus(
+        gpu_type=labels.get(GPU_TYPE_LABEL) or labels.get(_FOUND_LABEL, "").lower() or None,
+        usable=usable,
+        withdrawn=max(0, int(status.get("capacity", {}).get(_GPUS, 0)) - usable),
+        takes_pods=is_ready and not node.get("spec", {}).get("unschedulable", False),
+    )
+
+
+def gpus_by_type(nodes: Iterable[NodeGpus]) -> Mapping[str, int]:
+    """Count GPUs by type; of a type whose nodes take no pods there are none."""
     gpus: dict[str, int] = {}
     for node in nodes:
-        labels = node["metadata"].get("labels", {})
-        gpu_type = labels.get(GPU_TYPE_LABEL) or labels.get(_FOUND_LABEL, "").lower()
-        status = node.get("status", {})
-        count = int(status.get("allocatable", {}).get(_GPUS, 0))
-        if not gpu_type or not count:
-            continue
-        ready = _condition(status, "Ready")
-        takes_pods = not node.get("spec", {}).get("unschedulable", False)
-        is_there = takes_pods and ready is not None and ready["status"] == "True"
-        gpus[gpu_type] = gpus.get(gpu_type, 0) + (count if is_there else 0)
+        if node.gpu_type is not None and (node.usable or node.withdrawn):
+            gpus[node.gpu_type] = gpus.get(node.gpu_type, 0) + node.counted
     return gpus
 
 
