@@ -1,4 +1,4 @@
-"""A connection that can be made to say nothing, without being closed."""
+"""A connection that can be made slow, or to say nothing, without being closed."""
 
 import asyncio
 from typing import Self
@@ -14,6 +14,7 @@ class Relay:
         (self.port,) = free_ports(1)
         self._passes = asyncio.Event()
         self._passes.set()
+        self._delay_s = 0.0
         self._passing: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -36,6 +37,10 @@ class Relay:
         """Pass on what was held back, and what comes."""
         self._passes.set()
 
+    def slow_by(self, delay_s: float) -> None:
+        """Pass on everything so much later, in each direction."""
+        self._delay_s = delay_s
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, away = await asyncio.open_connection(LOOPBACK, self._to)
         for source, sink in ((reader, away), (there, writer)):
@@ -46,6 +51,8 @@ class Relay:
         try:
             while data := await source.read(65_536):
                 await self._passes.wait()
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
                 sink.write(data)
                 await sink.drain()
         finally:

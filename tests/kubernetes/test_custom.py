@@ -1,5 +1,6 @@
 """Custom resources of others on a real API server: KEDA's ScaledObjects, and LeaderWorkerSets."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from tests.embedded.until import until
 from tests.kubernetes.cluster import (
     Cluster,
     following,
+    is_scaled,
     needs_kubernetes,
     refused,
     until_pool,
@@ -25,7 +27,9 @@ from tests.kubernetes.custom import (
     scaled_object,
     uninstall,
 )
+from tests.kubernetes.test_leading import candidates
 from tidegate.cluster import PodPhase
+from tidegate.edges.kubernetes import KubernetesPools
 from tidegate.edges.kubernetes.reading import MANAGER
 
 pytestmark = [
@@ -121,6 +125,32 @@ async def test_a_leader_worker_set_that_a_scaled_object_owns_is_refused(defined:
     async with following(defined, namespace) as pools:
         await until_pool(pools, "big", lambda pool: pool.scaled_by == "ScaledObject big-queue")
         assert "already scales LeaderWorkerSet big" in str(await refused(pools, "big", 2))
+
+
+async def test_the_charts_rights_scale_a_leader_worker_set_and_an_old_leader_does_not(
+    defined: Cluster,
+) -> None:
+    async with candidates(defined, "old", "new") as (old, new):
+        path = _SETS.format(old.namespace)
+        await defined.api.post(path, leader_worker_set("big", size=2, gpus=1))
+        async with (
+            KubernetesPools(old.api, old.namespace) as its_pools,
+            KubernetesPools(new.api, new.namespace) as pools,
+        ):
+            async with old.lease().led(asyncio.Event()):
+                await until_scaled(its_pools, "big", 2)
+            async with new.lease().led(asyncio.Event()):
+                await pools.observe()
+
+                async def is_refused() -> bool:
+                    # The server hears of a new holder a moment later.
+                    return not await is_scaled(its_pools, "big", 7)
+
+                await until(is_refused, 10.0)
+                refusal = await refused(its_pools, "big", 7)
+                assert f"only the leader scales: {new.name}, not {old.name}" in str(refusal)
+                await until_scaled(pools, "big", 3)
+                assert (await defined.api.get(f"{path}/big"))["spec"]["replicas"] == 3
 
 
 async def test_a_size_of_a_leader_worker_set_that_a_person_set_is_respected(

@@ -209,7 +209,7 @@ async def test_somebody_elses_replicas_are_respected_and_reported(
         }
         await cluster.api.apply(f"{house.deployment}/scale", scale, manager="kubectl", force=True)
         await until_pool(house.pools, "image", lambda pool: pool.replicas == 6)
-        house.at += 2.0 * WIDE.scale_down_window_s
+        house.at += WIDE.cold_start_p90_s + WIDE.scale_down_window_s
         sizes = {(await house.tick(10.0)).replicas for _ in range(40)}
         assert sizes == {6}
         sized = (await house.sizings())[-1]

@@ -177,9 +177,7 @@ async def test_gpus_of_cordoned_and_lost_nodes_do_not_count(cluster: Cluster) ->
         await cluster.api.post("/api/v1/nodes", gpu_node(f"new-{number}", 4, "b200"))
     async with following(cluster, await cluster.namespace()) as pools:
         await until_state(pools, lambda state: state.gpus.get("b200") == 12)
-        node = await cluster.api.get("/api/v1/nodes/new-0")
-        cordoned = {**node, "spec": {**node["spec"], "unschedulable": True}}
-        await cluster.api.put("/api/v1/nodes/new-0", cordoned)
+        await cluster.api.merge("/api/v1/nodes/new-0", {"spec": {"unschedulable": True}})
         await until_state(pools, lambda state: state.gpus["b200"] == 8)
         await cluster.annotate("/api/v1/nodes/new-1", lost="true")
         await until_state(pools, lambda state: state.gpus["b200"] == 4)

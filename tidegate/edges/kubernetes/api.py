@@ -29,6 +29,15 @@ class Expired(Unavailable):
     """What a watch should go on from is forgotten: everything has to be listed again."""
 
 
+class Throttled(Unavailable):
+    """The server has too much to do."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, code="kubernetes-throttled")
+        self.retry_after_s = retry_after_s
+        """When the server wants to be asked again."""
+
+
 class KubernetesApi:
     """One API server, reached as `KUBECONFIG` says, or as a pod's service account may."""
 
@@ -108,7 +117,7 @@ class KubernetesApi:
             raise _away(path, error) from error
         try:
             if response.status >= HTTPStatus.BAD_REQUEST:
-                _raise(path, response.status, await response.read())
+                _raise(path, response, await response.read())
             yield OPENED, {}
             async for line in response.content:
                 yield _read_event(json.loads(line))
@@ -132,7 +141,7 @@ class KubernetesApi:
             response = await self._access.send(question, timeout)
             content = await response.read()
             if response.status >= HTTPStatus.BAD_REQUEST:
-                _raise(path, response.status, content)
+                _raise(path, response, content)
             answer: Json = json.loads(content)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _away(path, error) from error
@@ -148,21 +157,22 @@ def _read_event(told: Json) -> tuple[str, Json]:
     return kind, what
 
 
-def _raise(path: str, status: int, content: bytes) -> None:
+def _raise(path: str, response: Any, content: bytes) -> None:  # noqa: ANN401 - as `_send` returns
     """Raise what an answer of the server means."""
     try:
         message = json.loads(content)["message"]
     except (ValueError, TypeError, KeyError):
         message = content[:200].decode(errors="replace")
     told = f"kubernetes: {path}: {message}"
-    match status:
+    match response.status:
         case HTTPStatus.CONFLICT:
             raise Conflict(told, code="kubernetes-conflict")
         case HTTPStatus.GONE:
             raise Expired(told, code="kubernetes-expired")
         case HTTPStatus.TOO_MANY_REQUESTS:
             message = f"{told}. It has too much to do: nothing changes until it answers again."
-            raise Unavailable(message, code="kubernetes-throttled")
+            asked = response.headers.get("Retry-After", "")
+            raise Throttled(message, retry_after_s=float(asked) if asked.isdecimal() else 0.0)
         case HTTPStatus.NOT_FOUND:
             raise Refused(told, code="not-found")
         case HTTPStatus.FORBIDDEN | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.BAD_REQUEST:

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from tidegate.edges.kubernetes.api import OPENED, Expired, Json, KubernetesApi
+from tidegate.edges.kubernetes.api import OPENED, Expired, Json, KubernetesApi, Throttled
 from tidegate.errors import Unavailable
 
 log = structlog.get_logger()
@@ -18,7 +18,7 @@ _LISTED_AT_ONCE: Final = "500"
 
 
 class Informer:
-    """Follows a collection; `objects` is current only while `absent_because` is None."""
+    """Follows a collection; `objects` is current only while `absent` is None."""
 
     def __init__(
         self,
@@ -36,7 +36,9 @@ class Informer:
         if fields is not None:
             self._query["fieldSelector"] = fields
         self._found: dict[str, Json] = {}
-        self.absent_because: str | None = f"kubernetes: {path} was not listed yet"
+        self.absent: Unavailable | None = Unavailable(
+            f"kubernetes: {path} was not listed yet", code="kubernetes-unavailable"
+        )
 
     @property
     def objects(self) -> Mapping[str, Json]:
@@ -44,9 +46,10 @@ class Informer:
         return self._found
 
     async def follow(self) -> None:
-        """List and watch for ever; waits longer each time that the server does not answer.
+        """List and watch for ever.
 
-        Raises Refused where this may not be read.
+        Waits longer each time that the server does not answer, and at least for as long as it asks
+        to be left alone. Raises Refused where this may not be read.
         """
         back_off_s = 0.0
         after: str | None = None
@@ -65,9 +68,10 @@ class Informer:
             except Expired:
                 after = None
             except Unavailable as error:
-                self._is_absent(str(error))
+                self._is_absent(error)
                 back_off_s = min(max(_BACK_OFF_FIRST_S, 2.0 * back_off_s), _BACK_OFF_MOST_S)
-                await asyncio.sleep(back_off_s)
+                asked_s = error.retry_after_s if isinstance(error, Throttled) else 0.0
+                await asyncio.sleep(max(back_off_s, asked_s))
 
     async def _list(self) -> str:
         """Read everything anew, page by page; returns the resource version that it is as of."""
@@ -95,11 +99,11 @@ class Informer:
         self._changed()
 
     def _is_current(self) -> None:
-        if self.absent_because is not None:
-            self.absent_because = None
+        if self.absent is not None:
+            self.absent = None
             self._changed()
 
-    def _is_absent(self, why: str) -> None:
-        if self.absent_because is None:
-            log.warning("kubernetes.not_followed", path=self._path, reason=why)
-        self.absent_because = why
+    def _is_absent(self, why: Unavailable) -> None:
+        if self.absent is None:
+            log.warning("kubernetes.not_followed", path=self._path, reason=str(why))
+        self.absent = why

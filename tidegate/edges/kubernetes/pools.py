@@ -100,7 +100,7 @@ class KubernetesPools:
         await self._until(lambda: self._revision != after, wait_s)
         absent = self._absent()
         if absent is not None:
-            raise Unavailable(absent, code="kubernetes-unavailable")
+            raise Unavailable(str(absent), code=absent.code)
         if self._state is None or self._state.revision != self._revision:
             nodes = read_nodes(self._nodes.objects.values())
             self._state = ClusterState(
@@ -323,16 +323,15 @@ class KubernetesPools:
         more = (*self._workloads.values(), *self._scalers.values())
         return [self._pods, self._nodes, self._budgets, *more]
 
-    def _absent(self) -> str | None:
-        """Say why what is known may be old; raises what has ended the following."""
+    def _absent(self) -> Unavailable | None:
+        """Return why what is known may be old; raises what has ended the following."""
         following = self._following
         if following is not None and following.done() and not following.cancelled():
             _raise_first(following.exception())
         if not self._kinds:
-            return "kubernetes: the API server has not answered yet. Check that it is running."
-        return next(
-            (each.absent_because for each in self._informers() if each.absent_because), None
-        )
+            message = "kubernetes: the API server has not answered yet. Check that it is running."
+            return Unavailable(message, code="kubernetes-unavailable")
+        return next((each.absent for each in self._informers() if each.absent is not None), None)
 
     async def _until_newer(self, workload: Workload) -> None:
         """Wait until the watch has told of a newer version."""
