@@ -9,7 +9,6 @@ from tidegate.cluster import Pod
 from tidegate.edges.kubernetes.api import DEADLINE_S, KubernetesApi
 from tidegate.edges.kubernetes.informer import Informer
 from tidegate.edges.kubernetes.reading import POOL_LABEL, read_pod
-from tidegate.errors import Unavailable
 
 
 class NodePods:
@@ -45,8 +44,8 @@ class NodePods:
         Raises Unavailable while what is known may be old, and Refused where it may not be read.
         """
         await self._until_followed()
-        if self._informer.absent_because is not None:
-            raise Unavailable(self._informer.absent_because, code="kubernetes-unavailable")
+        if self._informer.absent is not None:
+            raise self._informer.absent
         found: dict[str, list[Pod]] = defaultdict(list)
         for each in self._informer.objects.values():
             pod = read_pod(each)
@@ -58,7 +57,7 @@ class NodePods:
         """Wait for the first list, as long as a call may take; raises what ended the following."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                while self._informer.absent_because is not None:
+                while self._informer.absent is not None:
                     if self._following is not None and self._following.done():
                         await self._following
                     self._changed.clear()
