@@ -75,7 +75,7 @@ def run_entry(entry: Entry) -> Score:
     pool = pool_for(_held.trace, entry.kind, entry.most)
     fleet = Fleet(draw_cold_starts(entry.kind, entry.seed), float(START_S))
     fleet.begin(min(entry.most, first_replicas(day, pool.capacity_rps)))
-    sizer = _contestants(entry.kind)[entry.contestant].make(pool, entry.setting)
+    sizer = _contestants(entry.kind, _held.free)[entry.contestant].make(pool, entry.setting)
     gate = tidegate_gate(entry.kind, pool) if entry.gated else None
     return score(day, run_fluid(day, fleet, sizer, gate, entry.most))
 
@@ -91,8 +91,8 @@ def consult_oracle(asked: tuple[str, int]) -> Oracle:
     return consult(_day(seed), plant, _held.free)
 
 
-def _contestants(kind: str) -> dict[str, Contestant]:
-    return {each.name: each for each in (tidegate(kind), *RIVALS)}
+def _contestants(kind: str, free: float) -> dict[str, Contestant]:
+    return {each.name: each for each in (tidegate(kind, free), *RIVALS)}
 
 
 def hold_contest(contest: Contest, tell: Callable[[str], None]) -> dict[str, object]:
@@ -111,7 +111,7 @@ def _hold_kind(
 ) -> dict[str, object]:
     grid = [
         Entry(each.name, setting, kind, 0, gated)
-        for each in _contestants(kind).values()
+        for each in _contestants(kind, contest.free).values()
         for setting in each.grid
         for gated in (True, False)
     ]
@@ -123,7 +123,7 @@ def _hold_kind(
     oracles = list(pool.map(consult_oracle, asked))
     tell(f"{kind}: the oracle was asked about {contest.seeds} seeds")
     policies: dict[str, object] = {}
-    for name in _contestants(kind):
+    for name in _contestants(kind, contest.free):
         for gated in (True, False):
             points = [p for p in tried.values() if (p[0].contestant, p[0].gated) == (name, gated)]
             best = _best(points, contest.free)
@@ -220,7 +220,7 @@ def _hold_capped(
     contest: Contest, pool: ProcessPoolExecutor, tell: Callable[[str], None]
 ) -> dict[str, object]:
     """Run ours with at most a share of the peak's replicas."""
-    setting = tidegate("fast").grid[0]
+    setting = tidegate("fast", contest.free).grid[0]
     entries = [
         Entry("tidegate", setting, "fast", seed, gated=True, most=_CAPPED_AT)
         for seed in range(contest.seeds)
