@@ -1,7 +1,8 @@
 """What an agent knows of a real control plane: the pods of its own node, and no others."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ import yaml
 from tests.charts.test_chart import LEAST, render
 from tests.embedded.until import until
 from tests.kubernetes.cluster import GPUS_EACH, Cluster, needs_kubernetes
+from tests.kubernetes.relay import Relay
 from tidegate.cluster import PodPhase
 from tidegate.edges.kubernetes import KubernetesApi
 from tidegate.edges.kubernetes.node import NodePods
-from tidegate.errors import Refused
+from tidegate.errors import Refused, Unavailable
 
 pytestmark = [
     pytest.mark.integration,
@@ -123,3 +125,25 @@ async def test_where_an_agent_may_not_look_it_says_so_and_ends(cluster: Cluster)
     async with _following(kubeconfig, other, "gpu-0") as pods:
         with pytest.raises(Refused, match="pods is forbidden"):
             await pods.pods()
+
+
+async def test_while_its_server_is_away_an_agent_is_told_so_at_once(cluster: Cluster) -> None:
+    namespace = await cluster.namespace()
+    kubeconfig = await _kubeconfig(cluster, namespace)
+    async with AsyncExitStack() as stack:
+        async with Relay(cluster.servers.port) as relay:
+            told = kubeconfig.read_text().replace(f":{cluster.servers.port}", f":{relay.port}")
+            kubeconfig.write_text(told)
+            pods = await stack.enter_async_context(_following(kubeconfig, namespace, "gpu-0"))
+            assert not await pods.pods()
+
+        async def is_known() -> bool:
+            with suppress(Unavailable):
+                await pods.pods()
+                return False
+            return True
+
+        await until(is_known, 20.0)
+        async with asyncio.timeout(1.0):
+            with pytest.raises(Unavailable):
+                await pods.pods()
