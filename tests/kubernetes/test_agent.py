@@ -1,8 +1,8 @@
 """What an agent knows of a real control plane: the pods of its own node, and no others."""
 
-import ssl
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +12,9 @@ import yaml
 from tests.charts.test_chart import LEAST, render
 from tests.embedded.until import until
 from tests.kubernetes.cluster import GPUS_EACH, Cluster, needs_kubernetes
+from tests.kubernetes.relay import Relay
 from tidegate.cluster import PodPhase
 from tidegate.edges.kubernetes import KubernetesApi
-from tidegate.edges.kubernetes.access import PodAccess
 from tidegate.edges.kubernetes.node import NodePods
 from tidegate.errors import Refused, Unavailable
 
@@ -34,7 +34,7 @@ async def _pods(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     return [dict(each) for each in found["items"]]
 
 
-async def _token(cluster: Cluster, namespace: str) -> str:
+async def agent_token(cluster: Cluster, namespace: str) -> str:
     """Return an agent's token, with the rights that the chart gives it and no more."""
     release = await cluster.namespace()
     rendered = render({**LEAST, "pools": {"namespace": namespace}})
@@ -58,7 +58,7 @@ async def _token(cluster: Cluster, namespace: str) -> str:
 
 
 async def _kubeconfig(cluster: Cluster, namespace: str) -> Path:
-    token = await _token(cluster, namespace)
+    token = await agent_token(cluster, namespace)
     return cluster.servers.write_kubeconfig(f"agent-{namespace}", token)
 
 
@@ -71,7 +71,7 @@ async def _following(kubeconfig: Path, namespace: str, node: str | None) -> Asyn
         yield pods
 
 
-async def _names(pods: NodePods) -> set[str]:
+async def names_of(pods: NodePods) -> set[str]:
     return {pod.name for pod in (await pods.pods()).get("chat", ())}
 
 
@@ -101,10 +101,10 @@ async def test_an_agent_follows_the_pods_of_its_own_node_alone(cluster: Cluster)
         await cluster.api.delete(f"/api/v1/namespaces/{namespace}/pods/{gone}")
 
         async def has_gone() -> bool:
-            return gone not in await _names(pods)
+            return gone not in await names_of(pods)
 
         await until(has_gone, 20.0)
-        assert not await _names(pods) & set().union(*of_node.values())
+        assert not await names_of(pods) & set().union(*of_node.values())
 
 
 async def test_without_a_node_every_pod_of_a_pool_is_followed(cluster: Cluster) -> None:
@@ -114,7 +114,7 @@ async def test_without_a_node_every_pod_of_a_pool_is_followed(cluster: Cluster) 
     async with _following(kubeconfig, namespace, None) as pods:
 
         async def are_followed() -> bool:
-            return len(await _names(pods)) == 4
+            return len(await names_of(pods)) == 4
 
         await until(are_followed, 30.0)
 
@@ -127,45 +127,23 @@ async def test_where_an_agent_may_not_look_it_says_so_and_ends(cluster: Cluster)
             await pods.pods()
 
 
-async def test_in_a_pod_it_gets_in_with_the_token_that_is_there_by_now(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+async def test_while_its_server_is_away_an_agent_is_told_so_at_once(cluster: Cluster) -> None:
     namespace = await cluster.namespace()
-    await cluster.deploy(namespace, "chat", replicas=2)
-    (tmp_path / "ca.crt").write_bytes(cluster.servers.authority.read_bytes())
-    (tmp_path / "token").write_text("of another cluster\n")
-    clock = [0.0]
-    access = PodAccess(cluster.servers.url, tmp_path, lambda: clock[-1])
-    pods_path = f"/api/v1/namespaces/{namespace}/pods"
-    async with KubernetesApi(access) as api:
-        with pytest.raises(Unavailable, match="Unauthorized"):
-            await api.get(pods_path)
-        (tmp_path / "token").write_text(await _token(cluster, namespace))
-        clock.append(59.0)
-        with pytest.raises(Unavailable):
-            await api.get(pods_path)
-        clock.append(60.0)
-        async with NodePods(api, namespace, None) as pods:
+    kubeconfig = await _kubeconfig(cluster, namespace)
+    async with AsyncExitStack() as stack:
+        async with Relay(cluster.servers.port) as relay:
+            told = kubeconfig.read_text().replace(f":{cluster.servers.port}", f":{relay.port}")
+            kubeconfig.write_text(told)
+            pods = await stack.enter_async_context(_following(kubeconfig, namespace, "gpu-0"))
+            assert not await pods.pods()
 
-            async def are_followed() -> bool:
-                return len(await _names(pods)) == 2
+        async def is_known() -> bool:
+            with suppress(Unavailable):
+                await pods.pods()
+                return False
+            return True
 
-            await until(are_followed, 30.0)
-        with pytest.raises(Refused, match="forbidden"):
-            await api.post(pods_path, {"kind": "Pod", "apiVersion": "v1"})
-        (tmp_path / "token").unlink()
-        clock.append(120.0)
-        with pytest.raises(Unavailable, match="no token"):
-            await api.get(pods_path)
-
-
-async def test_a_pod_does_not_take_another_server_for_its_own(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    (tmp_path / "token").write_text("secret")
-    (tmp_path / "ca.crt").write_text(
-        ssl.get_server_certificate(("127.0.0.1", cluster.servers.port))
-    )
-    async with KubernetesApi(PodAccess(cluster.servers.url, tmp_path)) as api:
-        with pytest.raises(Unavailable, match="certificate"):
-            await api.get("/version")
+        await until(is_known, 20.0)
+        async with asyncio.timeout(1.0):
+            with pytest.raises(Unavailable):
+                await pods.pods()

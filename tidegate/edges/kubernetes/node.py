@@ -9,6 +9,7 @@ from tidegate.cluster import Pod
 from tidegate.edges.kubernetes.api import DEADLINE_S, KubernetesApi
 from tidegate.edges.kubernetes.informer import Informer
 from tidegate.edges.kubernetes.reading import POOL_LABEL, read_pod
+from tidegate.errors import Unavailable
 
 
 class NodePods:
@@ -27,6 +28,7 @@ class NodePods:
         )
         self._changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._was_followed = False
 
     async def __aenter__(self) -> Self:
         self._following = asyncio.create_task(self._informer.follow(), name="follow a node")
@@ -43,9 +45,14 @@ class NodePods:
 
         Raises Unavailable while what is known may be old, and Refused where it may not be read.
         """
-        await self._until_followed()
-        if self._informer.absent is not None:
-            raise self._informer.absent
+        if not self._was_followed:
+            await self._until_followed()
+        if self._following is not None and self._is_over():
+            await self._following  # raises what ended it
+        absent = self._informer.absent
+        if absent is not None:
+            raise Unavailable(str(absent), code=absent.code)
+        self._was_followed = True
         found: dict[str, list[Pod]] = defaultdict(list)
         for each in self._informer.objects.values():
             pod = read_pod(each)
@@ -54,16 +61,17 @@ class NodePods:
         return found
 
     async def _until_followed(self) -> None:
-        """Wait for the first list, as long as a call may take; raises what ended the following."""
+        """Wait for the first list, as long as a call may take."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                while self._informer.absent is not None:
-                    if self._following is not None and self._following.done():
-                        await self._following
+                while self._informer.absent is not None and not self._is_over():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             return
+
+    def _is_over(self) -> bool:
+        return self._following is not None and self._following.done()
 
     def _note_change(self) -> None:
         self._changed.set()
