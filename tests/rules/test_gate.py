@@ -432,3 +432,15 @@ def test_a_state_says_how_far_the_gate_is_open(
         if decision.state is GateState.THROTTLED:
             assert 0.0 not in ceilings
         assert decision.retry_after_s >= 1.0
+
+
+@given(moment=moments(), ages=st.tuples(st.floats(0.5, 15.0), st.floats(0.5, 15.0)))
+def test_a_gate_opens_no_further_on_readings_from_before_it_moved(
+    moment: Moment, ages: tuple[float, float]
+) -> None:
+    policies, last, pool, _ = moment
+    since_s, age_s = sorted(ages)
+    moved = last.model_copy(update={"moved_at": NOW_S - since_s})
+    hasty = pool.model_copy(update={"actuation_lag_s": 0.5})
+    calm = weigh([(reading("queue_wait", 0.0, age_s=age_s), 2.0)], ["queue_wait"])
+    assert decide_gate(calm, moved, policies, hasty, NOW_S).openness == moved.openness
