@@ -54,21 +54,27 @@ async def measure(spikes: int, ticks: int, pools: Sequence[int]) -> dict[str, ob
             async with real_redis(Path(folder)) as redis:
                 reactions = await reactions_s(spikes, redis, Path(folder))
         _tell(f"{spikes} spikes: {statistics.median(reactions) * 1e3:.0f} ms in the middle")
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for count in pools:
         with tempfile.TemporaryDirectory() as folder:
             async with real_redis(Path(folder)) as redis:
                 fleet = Fleet(count, count * GPUS_OF_A_POOL)
                 began_s = time.perf_counter()
                 found[str(count)] = await tick_ms(fleet, redis, Path(folder), ticks)
-        _tell(f"{count} pools: {found[str(count)]} after {time.perf_counter() - began_s:.0f} s")
+        _tell(f"{count} pools, after {time.perf_counter() - began_s:.0f} s, in ms:")
+        for name, ms in found[str(count)].items():
+            _tell(f"  {name:20} {ms['median']:8.1f} [{ms['least']:.1f}, {ms['most']:.1f}]")
     periods = sorted(each / PERIOD_S for each in reactions)
     return {
         "spikes": len(periods),
         "reaction_periods_p50": round(statistics.median(periods), 3) if periods else None,
         "reaction_periods_p99": round(_p99(periods), 3) if periods else None,
         "reaction_periods_max": round(periods[-1], 3) if periods else None,
-        "tick_ms": {count: each["both"] for count, each in found.items()},
+        "tick_ms": {count: each["both"]["median"] for count, each in found.items()},
+        "tick_cpu_ms": {count: each["cpu"]["median"] for count, each in found.items()},
+        "cpu_ms_a_pool": {
+            count: round(each["cpu"]["median"] / int(count), 3) for count, each in found.items()
+        },
         "tick_ms_of": found,
         "rss_mb": rss_mb(),
     }

@@ -3,9 +3,10 @@
 import resource
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from benchmarks.many_pools import (
     Fleet,
@@ -18,43 +19,116 @@ from benchmarks.many_pools import (
 from controllers.capacity import CapacityLoop
 from controllers.gate import GateLoop
 from tidegate.edges.outbox import Outbox
-from tidegate.edges.redis import Redis
+from tidegate.edges.redis import Part, Published, Redis
+from tidegate.events import Event
+from tidegate.readings import DemandReading, NodeReading
+
+_STAGES: Final = ("parts", "readings", "publish", "events")
+_EVERY: Final = 1 << 40
+"""No event's sequence is as high."""
+
+
+class WatchedRedis(Redis):
+    """A Redis that remembers how long each stage of a tick took that reads or writes parts."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, deadline_s=30.0)
+        self.took_ms: dict[str, float] = {}
+
+    async def published(
+        self, held: Mapping[str, int] | None = None, *, only: str = ""
+    ) -> Published:
+        """Read the parts."""
+        with self._watched("parts"):
+            return await super().published(held, only=only)
+
+    async def readings(
+        self, *, gpus: bool = True
+    ) -> tuple[tuple[NodeReading, ...], tuple[DemandReading, ...]]:
+        """Read what every node and every gateway reads."""
+        with self._watched("readings"):
+            return await super().readings(gpus=gpus)
+
+    async def publish_all(self, parts: Sequence[Part]) -> tuple[bool, ...]:
+        """Write parts."""
+        with self._watched("publish"):
+            return await super().publish_all(parts)
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Append events."""
+        with self._watched("events"):
+            await super().append(events)
+
+    @contextmanager
+    def _watched(self, stage: str) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        took_ms = (time.perf_counter() - began_s) * 1e3
+        self.took_ms[stage] = self.took_ms.get(stage, 0.0) + took_ms
 
 
 @asynccontextmanager
 async def both_loops(
     fleet: Fleet, redis: Redis, folder: Path, now: float
-) -> AsyncIterator[tuple[CapacityLoop, GateLoop]]:
-    """Have both loops on one Redis, over a cluster in memory."""
+) -> AsyncIterator[Mapping[str, tuple[CapacityLoop | GateLoop, Outbox]]]:
+    """Have both loops on one Redis, over a cluster in memory, each with its outbox."""
     async with (
         Outbox(folder / "capacity.outbox", "/controllers/capacity", redis) as sizes,
         Outbox(folder / "gate.outbox", "/controllers/gate", redis) as gates,
     ):
         capacity = CapacityLoop(redis, HeldCluster(fleet, now), HeardBudgets(), sizes)
-        yield capacity, GateLoop(redis, gates)
+        yield {"capacity": (capacity, sizes), "gate": (GateLoop(redis, gates), gates)}
 
 
-async def tick_ms(fleet: Fleet, redis: Redis, folder: Path, ticks: int) -> dict[str, float]:
-    """Measure ticks on readings that are new each time, in milliseconds by the clock: medians.
+async def tick_ms(
+    fleet: Fleet, redis: Redis, folder: Path, ticks: int
+) -> dict[str, dict[str, float]]:
+    """Measure ticks on readings that are new each time, in milliseconds: medians and extremes.
 
-    `cpu` is what both took of this process's core. `first` is a tick that tells the size of every
-    pool and where every gate begins, once.
+    A loop, its stages and `both` are by the clock; `cpu` is what both took of this process's
+    core. `decide` is what is left of a loop beside its stages. `first` is a tick that tells the
+    size of every pool and where every gate begins, once.
     """
     now = time.time()
     await redis.publish(intent_of(fleet, now, int(now * 1000)))
-    took: dict[str, list[float]] = {"capacity": [], "gate": [], "cpu": []}
-    async with both_loops(fleet, redis, folder, now) as (capacity, gate):
+    took: list[dict[str, float]] = []
+    async with (
+        WatchedRedis(redis.url) as watched,
+        both_loops(fleet, watched, folder, now) as loops,
+    ):
         for n in range(ticks + 1):
             await publish_readings(fleet, redis, now + n)
             cpu_s = time.process_time()
-            for name, loop in (("capacity", capacity), ("gate", gate)):
-                began_s = time.perf_counter()
-                await loop.tick(now + n)
-                took[name].append((time.perf_counter() - began_s) * 1e3)
-            took["cpu"].append((time.process_time() - cpu_s) * 1e3)
-    found = {name: round(statistics.median(each[1:]), 1) for name, each in took.items()}
-    both = [capacity + gate for capacity, gate in zip(took["capacity"], took["gate"], strict=True)]
-    return {**found, "both": round(statistics.median(both[1:]), 1), "first": round(both[0], 1)}
+            each: dict[str, float] = {}
+            for name, (loop, _) in loops.items():
+                each |= await _one_tick(name, loop, watched, now + n)
+            each["cpu"] = (time.process_time() - cpu_s) * 1e3
+            each["both"] = each["capacity"] + each["gate"]
+            took.append(each)
+            # As the recorder does: what it has is not sent again.
+            await redis.acknowledge({outbox.source: _EVERY for _, outbox in loops.values()})
+    found = {name: _spread([each.get(name, 0.0) for each in took[1:]]) for name in took[-1]}
+    return {**found, "first": _spread([took[0]["both"]])}
+
+
+async def _one_tick(
+    name: str, loop: CapacityLoop | GateLoop, redis: WatchedRedis, now: float
+) -> dict[str, float]:
+    redis.took_ms = dict.fromkeys(_STAGES, 0.0)
+    began_s = time.perf_counter()
+    await loop.tick(now)
+    whole_ms = (time.perf_counter() - began_s) * 1e3
+    stages = {f"{name}/{stage}": ms for stage, ms in redis.took_ms.items()}
+    decide_ms = whole_ms - sum(stages.values())
+    return {name: whole_ms, **stages, f"{name}/decide": decide_ms}
+
+
+def _spread(each_ms: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(each_ms), 1),
+        "least": round(min(each_ms), 1),
+        "most": round(max(each_ms), 1),
+    }
 
 
 async def publish_readings(fleet: Fleet, redis: Redis, now: float) -> None:

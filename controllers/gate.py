@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from controllers.echoes import echoed, newest
-from tidegate.edges.outbox import Outbox
+from tidegate.edges.outbox import News, Outbox, news
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, NodeReading, Reading
 from tidegate.rules import measures
@@ -46,11 +46,12 @@ class GateLoop:
             last = newest(gate_part(name), known, gateways)
             tiers = {} if snapshot.intent is None else snapshot.intent.tiers
             ours = serving.get(name, ())
-            room = room_in_pool(name, pool, ours, gateways, now)
-            pressure = fit(weigh_pool(name, pool, ours, gateways, now), room, tiers)
+            pressure = fit(*read_pool(name, pool, ours, gateways, now), tiers)
             decided[name] = decide_gate(pressure, last, tiers, pool, now), last
-        for name in await self._act(pools, decided, now):
-            await self._tell(name, *decided[name], now)
+        held = await self._act(pools, decided, now)
+        found = (self._news(name, *decided[name], now) for name in held)
+        # Where many gates move at once, one write to disk for each would take longer than all else.
+        await self._outbox.tell_all([each for each in found if each is not None])
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
 
     async def _act(
@@ -69,17 +70,17 @@ class GateLoop:
         self._published.update((name, parts[name]) for name in held)
         return held
 
-    async def _tell(
+    def _news(
         self, name: str, decision: GateDecision, last: GatePart | None, now: float
-    ) -> None:
-        news = decision.move not in {Move.STAYED, Move.HELD}
+    ) -> News | None:
+        is_news = decision.move not in {Move.STAYED, Move.HELD}
         if decision.move is Move.HELD:
-            news = not self._told_missing.get(name, False)
+            is_news = not self._told_missing.get(name, False)
         self._told_missing[name] = decision.move is Move.HELD
-        if not news:
-            return
+        if not is_news:
+            return None
         lowest = min(decision.ceilings.values(), default=1.0)
-        await self._outbox.tell(
+        return news(
             f"gate.{decision.move}",
             subject=f"pool/{name}",
             at=datetime.fromtimestamp(now, UTC),
@@ -113,21 +114,26 @@ def _part(
     )
 
 
-def weigh_pool(
+def read_pool(
     name: str,
     pool: PoolIntent,
     nodes: Sequence[NodeReading],
     gateways: Sequence[DemandReading],
     now: float,
-) -> Pressure:
-    """Weigh a pool's queue wait, load and KV-cache use, each over its own limit."""
+) -> tuple[Pressure, Room]:
+    """Weigh a pool's queue wait, load and KV-cache use, each over its own limit, and its room.
+
+    The room is what the pool could take, and what it is offered.
+    """
     limit_s = pool.reading_limit_s
-    load = measures.load(nodes, gateways, name, pool.capacity_rps, now=now, limit_s=limit_s)
     wait = measures.queue_wait(nodes, name, now=now, limit_s=limit_s)
     kv_cache = measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s)
+    demand = measures.demand_rps(gateways, name, measures.admitted, now=now, limit_s=limit_s)
+    serving = measures.serving_replicas(nodes, name, now=now, limit_s=limit_s)
+    capacity_rps = serving * pool.capacity_rps if serving else None
     read: list[tuple[Reading, float]] = [
         (wait, pool.queue_wait_target_s),
-        (load, 1.0),
+        (measures.load(demand, capacity_rps), 1.0),
         (kv_cache, FULL),
     ]
     if "gpu_utilisation" in pool.required_readings:
@@ -135,22 +141,6 @@ def weigh_pool(
         # and presses only where it is.
         duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
         read.append((duty, 1.0))
-    return weigh(read, pool.required_readings)
-
-
-def room_in_pool(
-    name: str,
-    pool: PoolIntent,
-    nodes: Sequence[NodeReading],
-    gateways: Sequence[DemandReading],
-    now: float,
-) -> Room:
-    """Read what a pool could take, and what it is offered."""
-    limit_s = pool.reading_limit_s
-    serving = measures.serving_replicas(nodes, name, now=now, limit_s=limit_s)
-    return Room(
-        capacity_rps=serving * pool.capacity_rps if serving else None,
-        kv_cache_use=measures.kv_cache_use(nodes, name, now=now, limit_s=limit_s),
-        queue_wait=measures.queue_wait(nodes, name, now=now, limit_s=limit_s),
-        offered_rps=measures.offered_by_tier(gateways, name, now=now, limit_s=limit_s),
-    )
+    offered_rps = measures.offered_by_tier(gateways, name, now=now, limit_s=limit_s)
+    room = Room(capacity_rps, kv_cache_use=kv_cache, queue_wait=wait, offered_rps=offered_rps)
+    return weigh(read, pool.required_readings), room

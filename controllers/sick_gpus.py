@@ -46,6 +46,8 @@ class SickGpus:
         self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent], now: float
     ) -> None:
         """Take up what the nodes' agents read; a type that none says is that of its `pools`."""
+        # Of nearly all nodes every card is well: these are not looked up one by one.
+        sick_nodes = {name for name, _ in self._sick}
         for each in nodes:
             node = with_health(each)
             self._heard_at[node.node] = node.at
@@ -56,7 +58,7 @@ class SickGpus:
                 if (node.node, gpu.index) not in self._sick:
                     self._sick[node.node, gpu.index] = gpu
                     await self._tell("gpu.sick", node.node, gpu, gpu.reason, now)
-            for index in node.well_gpus:
+            for index in node.well_gpus if node.node in sick_nodes else ():
                 mended = self._sick.pop((node.node, index), None)
                 if mended is not None:
                     reason = f"no more: {mended.reason}"

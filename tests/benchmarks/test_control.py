@@ -1,5 +1,7 @@
 """The parts of the control benchmark run; nothing is timed."""
 
+import pytest
+
 from benchmarks.control import measure
 from benchmarks.many_pools import Fleet, gateways_of, intent_of, nodes_of
 from tests.controllers.published import NOW
@@ -10,9 +12,15 @@ async def test_a_spike_is_followed_to_a_narrower_gate_and_ticks_are_told_by_thei
     found = await measure(1, 1, (2,))
     assert found["spikes"] == 1
     assert isinstance(found["reaction_periods_p99"], float)
-    assert set(found) >= {"reaction_periods_p50", "tick_ms", "rss_mb"}
+    assert set(found) >= {"reaction_periods_p50", "tick_ms", "rss_mb", "cpu_ms_a_pool"}
     assert isinstance(found["tick_ms"], dict)
     assert found["tick_ms"].keys() == {"2"}
+    assert isinstance(found["tick_ms_of"], dict)
+    of = {name: ms["median"] for name, ms in found["tick_ms_of"]["2"].items()}
+    for loop in ("capacity", "gate"):
+        stages = [ms for name, ms in of.items() if name.startswith(f"{loop}/")]
+        assert of[f"{loop}/readings"] > 0.0
+        assert sum(stages) == pytest.approx(of[loop], abs=0.5), "the stages are the whole tick"
 
 
 def test_a_fleet_is_as_large_as_it_says() -> None:

@@ -53,7 +53,7 @@ def types_in(expression: ast.expr) -> Iterator[str]:
 def told_in(sources: Iterable[str]) -> set[str]:
     """Find every type of event that these files tell."""
     trees = [ast.parse(source) for source in sources]
-    everywhere: dict[str, int | None] = {"tell": 0}
+    everywhere: dict[str, int | None] = {"tell": 0, "news": 0}
     for tree in trees:
         public = {name: at for name, at in tellers(tree).items() if not name.startswith("_")}
         everywhere |= {name: at for name, at in public.items() if at is not None}

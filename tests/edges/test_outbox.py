@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic_core import PydanticSerializationError
 
 from tests.real_redis import RealRedis, real_redis
-from tidegate.edges.outbox import Outbox
+from tidegate.edges.outbox import Outbox, news
 from tidegate.edges.redis import Redis
 from tidegate.errors import Broken
 from tidegate.events import Event
@@ -61,6 +62,24 @@ async def test_what_is_told_is_numbered_from_one_and_streamed(outbox: Outbox, re
     assert told.source.startswith(SOURCE + "/")
     assert told.data == {"pool": "image", "after": 0.5}
     assert (await redis.events(after="0")).events == (told, next_one)
+
+
+async def test_what_is_told_together_is_numbered_in_order_and_kept_whole_or_not_at_all(
+    outbox: Outbox, redis: Redis
+) -> None:
+    pools = ("image", "chat", "video")
+    moved = [news("gate.tightened", subject=pool, at=NOON, pool=pool) for pool in pools]
+    assert await outbox.tell_all([]) == ()
+    await tell(outbox)
+    told = await outbox.tell_all(moved)
+    assert [(each.sequence, each.subject) for each in told] == list(enumerate(pools, 2))
+    assert [each.at for each in told] == [NOON] * 3
+    assert (await redis.events(after="0")).events[1:] == tuple(told)
+    no_text = news("gate.tightened", subject="\ud800", at=NOON)
+    with pytest.raises(PydanticSerializationError):
+        await outbox.tell_all([*moved, no_text])
+    (next_one,) = await tell(outbox)
+    assert (next_one.sequence, await outbox.tick(after(1))) == (5, 5)
 
 
 async def test_what_is_acknowledged_is_dropped_and_the_rest_sent_again(
@@ -187,7 +206,7 @@ async def test_a_cancelled_tell_is_told_in_whole_or_not_at_all(
 
 _TELLER = """
 import asyncio, datetime, pathlib, sys
-from tidegate.edges.outbox import Outbox
+from tidegate.edges.outbox import Outbox, news
 from tidegate.edges.redis import Redis
 async def main():
     async with Redis(sys.argv[2]) as redis:

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.strategies import NOW, arrivals, claim, gpus, ledgers
-from tidegate.rules.forecast import forecast_backing
+from tidegate.rules.forecast import Outlook, forecast_backing
 from tidegate.rules.granting import settle
 from tidegate.rules.ledger import Claim, ClaimKind, ClaimState, Ledger, waiting
 from tidegate.snapshot import DateRange
@@ -129,6 +129,19 @@ def test_one_who_comes_to_wait_behind_changes_no_forecast_in_front(
     for c in waiting(ledger):
         before = forecast_backing(ledger, c, NOW)
         assert forecast_backing(ledger.put(behind), c, NOW) == before
+
+
+@given(
+    ledger=ledgers(),
+    sizes=st.lists(st.tuples(gpus, st.integers(0, 3), st.integers(0, 90)), max_size=3),
+)
+def test_one_look_at_a_ledger_tells_of_many_claims_what_it_tells_with_each_of_them_put_in(
+    ledger: Ledger, sizes: list[tuple[int, int, int]]
+) -> None:
+    outlook = Outlook(ledger, NOW)
+    for size, priority, minute in sizes:
+        more = stage(size, minute=minute).model_copy(update={"id": "more", "priority": priority})
+        assert outlook.backing(more) == forecast_backing(ledger.put(more), more, NOW)
 
 
 @given(ledger=ledgers(), installed=st.integers(0, 128))

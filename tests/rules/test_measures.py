@@ -49,7 +49,9 @@ def offered(*gateways: DemandReading) -> Reading:
 
 
 def load(nodes: list[NodeReading], *gateways: DemandReading) -> Reading:
-    return measures.load(nodes, gateways, "image", 10.0, now=NOW, limit_s=LIMIT_S)
+    admitted = measures.demand_rps(gateways, "image", measures.admitted, now=NOW, limit_s=LIMIT_S)
+    serving = measures.serving_replicas(nodes, "image", now=NOW, limit_s=LIMIT_S)
+    return measures.load(admitted, 10.0 * serving)
 
 
 optional = st.none() | st.floats(0.0, 100.0)

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +38,21 @@ _log = structlog.get_logger()
 class _Sent:
     at: datetime
     pause: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What happened, before it has a number. `at` has a time zone."""
+
+    type: str
+    subject: str
+    at: datetime
+    data: Mapping[str, str | float | bool | None]
+
+
+def news(type_: str, /, *, subject: str, at: datetime, **data: str | float | bool | None) -> News:
+    """Write down what happened, to be told with others."""
+    return News(type_, subject, at, data)
 
 
 class Outbox:
@@ -85,10 +100,17 @@ class Outbox:
         `at` has a time zone. A Redis that is away is no error, a later tick sends the event.
         Raises Broken when the file cannot be written.
         """
-        event = await asyncio.to_thread(self._keep, type_, subject, at, data)
-        if not self._is_away:
-            await self._send([event], at)
+        (event,) = await self.tell_all([News(type_, subject, at, data)])
         return event
+
+    async def tell_all(self, happened: Sequence[News]) -> Sequence[Event]:
+        """Tell as `tell` does, in this order: all of it is safe on disk at once, or nothing is."""
+        if not happened:
+            return ()
+        events = await asyncio.to_thread(self._keep, happened)
+        if not self._is_away:
+            await self._send(events, happened[-1].at)
+        return events
 
     async def tick(self, now: datetime) -> int:
         """Drop what is recorded, send again what has waited; returns how many events wait.
@@ -148,18 +170,24 @@ class Outbox:
             raise Broken(message, code="outbox-of-another")
         return str(held)
 
-    def _keep(
-        self, type_: str, subject: str, at: datetime, data: dict[str, str | float | bool | None]
-    ) -> Event:
+    def _keep(self, happened: Sequence[News]) -> list[Event]:
         with self._transaction():
-            step = "UPDATE numbering SET last = last + 1 RETURNING last"
-            ((sequence,),) = self._file.execute(step).fetchall()
-            event = Event(
-                source=self.source, sequence=sequence, type=type_, at=at, subject=subject, data=data
-            )
-            row = (sequence, event.model_dump_json())
-            self._file.execute("INSERT INTO waiting VALUES (?, ?)", row)
-        return event
+            step = "UPDATE numbering SET last = last + ? RETURNING last"
+            ((last,),) = self._file.execute(step, (len(happened),)).fetchall()
+            events = [
+                Event(
+                    source=self.source,
+                    sequence=sequence,
+                    type=each.type,
+                    at=each.at,
+                    subject=each.subject,
+                    data=each.data,
+                )
+                for sequence, each in enumerate(happened, last - len(happened) + 1)
+            ]
+            rows = ((event.sequence, event.model_dump_json()) for event in events)
+            self._file.executemany("INSERT INTO waiting VALUES (?, ?)", rows)
+        return events
 
     def _oldest(self) -> tuple[int, list[Event]]:
         with self._transaction():

@@ -1,20 +1,19 @@
 """What the entities hold, compiled into the intent that gateways and controllers read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from tidegate.catalogue import ModelSpec, PoolSpec, WaitlistSpec
 from tidegate.manifests import Manifests
 from tidegate.messages.feature import FeatureState
 from tidegate.messages.model import ModelState
-from tidegate.rules.forecast import forecast_backing
+from tidegate.rules.forecast import Outlook
 from tidegate.rules.ledger import (
     Claim,
     ClaimKind,
     ClaimState,
     Ledger,
-    ceiling_gpus,
-    floor_gpus,
+    bounds,
 )
 from tidegate.snapshot import (
     DateRange,
@@ -48,15 +47,7 @@ def compile_intent(
             for name, state in features.items()
             if (intent := _feature(state, _pinned(state, declared, models))) is not None
         },
-        pools={
-            name: _pool(
-                name,
-                _served(pool, models.get(pool.model)),
-                ledgers.get(pool.gpu_type, Ledger()),
-                now,
-            )
-            for name, pool in declared.pools.items()
-        },
+        pools=_pools(declared, models, ledgers, now),
         models={name: _model(spec, models.get(name)) for name, spec in declared.models.items()},
     )
 
@@ -128,8 +119,37 @@ def _model(spec: ModelSpec, model: ModelState | None) -> ModelIntent:
     )
 
 
-def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolIntent:
-    grows = _grows(name, pool, ledger, now)
+class _Book:
+    """What a ledger says of its pools, once for all: anew for each, it would take their square."""
+
+    def __init__(self, ledger: Ledger, pools: Iterable[str], now: datetime) -> None:
+        self.ready = ledger.ready
+        self.bounds = bounds(ledger, pools)
+        self.outlook = Outlook(ledger, now)
+
+
+def _pools(
+    declared: Manifests,
+    models: Mapping[str, ModelState],
+    ledgers: Mapping[str, Ledger],
+    now: datetime,
+) -> dict[str, PoolIntent]:
+    by_type: dict[str, list[str]] = {}
+    for name, pool in declared.pools.items():
+        by_type.setdefault(pool.gpu_type, []).append(name)
+    books = {
+        gpu_type: _Book(ledgers.get(gpu_type, Ledger()), names, now)
+        for gpu_type, names in by_type.items()
+    }
+    return {
+        name: _pool(name, _served(pool, models.get(pool.model)), books[pool.gpu_type], now)
+        for name, pool in declared.pools.items()
+    }
+
+
+def _pool(name: str, pool: PoolSpec, book: _Book, now: datetime) -> PoolIntent:
+    grows = _grows(name, pool, book, now)
+    allowed = book.bounds[name]
     return PoolIntent(
         model=pool.model,
         gpu_type=pool.gpu_type,
@@ -147,17 +167,17 @@ def _pool(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> PoolInten
         scale_down_window_s=pool.scale_down_window.total_seconds(),
         safe_share=pool.safe_share,
         gated_objective=pool.gated_objective,
-        floor_gpus=floor_gpus(ledger, name),
-        ceiling_gpus=ceiling_gpus(ledger, name),
+        floor_gpus=allowed.floor_gpus,
+        ceiling_gpus=allowed.ceiling_gpus,
         may_grow=grows is not None and grows.p50 == now + pool.cold_start.p50,
         grows=grows if grows is not None and grows.p50 > now + pool.cold_start.p50 else None,
     )
 
 
-def _grows(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> DateRange | None:
+def _grows(name: str, pool: PoolSpec, book: _Book, now: datetime) -> DateRange | None:
     """Say when one more replica should serve; None where nothing tells, or none may be added."""
     most_gpus = pool.max_replicas * pool.gpus_per_replica
-    if ledger.ready.get(name, 0) + pool.gpus_per_replica > most_gpus:
+    if book.ready.get(name, 0) + pool.gpus_per_replica > most_gpus:
         return None
     one_more = Claim(
         id=f"{name}/one-more",
@@ -169,4 +189,4 @@ def _grows(name: str, pool: PoolSpec, ledger: Ledger, now: datetime) -> DateRang
         lead_p50_s=pool.cold_start.p50.total_seconds(),
         lead_p90_s=pool.cold_start.p90.total_seconds(),
     )
-    return forecast_backing(ledger.put(one_more), one_more, now)
+    return book.outlook.backing(one_more)

@@ -135,6 +135,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a pool is to keep ready, and what it may book: None where nobody has counted."""
+
+    floor_gpus: int
+    ceiling_gpus: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """Where every installed GPU is; `over_claimed` is what is held and is not there.
 
@@ -291,11 +299,20 @@ def lendable_gpus(ledger: Ledger, pool: str, keep: int) -> int:
 
 def ceiling_gpus(ledger: Ledger, pool: str) -> int | None:
     """GPUs that a pool may book: the usable ones that no other is entitled to; None if unknown."""
-    usable = usable_gpus(ledger)
-    if usable is None:
-        return None
-    entitled = entitlements(ledger)
-    return usable - sum(entitled.values()) + entitled.get(pool, 0)
+    return bounds(ledger, (pool,))[pool].ceiling_gpus
+
+
+def bounds(ledger: Ledger, pools: Iterable[str]) -> dict[str, Bounds]:
+    """Return what each of these pools is to keep ready and may book, in one pass for all."""
+    usable, stand, entitled = usable_gpus(ledger), standings(ledger), entitlements(ledger)
+    left = 0 if usable is None else usable - sum(entitled.values())
+    return {
+        pool: Bounds(
+            floor_gpus=stand.get(pool, Standing()).floor,
+            ceiling_gpus=None if usable is None else left + entitled.get(pool, 0),
+        )
+        for pool in pools
+    }
 
 
 def entitlements(ledger: Ledger) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """From the readings of many nodes and gateways to one reading a pool."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
@@ -90,25 +91,15 @@ def demand_rps(
     return Reading("demand", total, max(now - g.at for g in heard), limit_s)
 
 
-def load(
-    nodes: Sequence[NodeReading],
-    gateways: Sequence[DemandReading],
-    pool: str,
-    capacity_rps: float,
-    *,
-    now: float,
-    limit_s: float,
-) -> Reading:
+def load(admitted_rps: Reading, capacity_rps: float | None) -> Reading:
     """Admitted requests a second over what the pool's serving replicas can do at full use.
 
     Named `demand`, because it is absent where the demand is; also absent while nothing serves.
     A replica that was not heard within the limit is not counted on.
     """
-    rate = demand_rps(gateways, pool, admitted, now=now, limit_s=limit_s)
-    serving = serving_replicas(nodes, pool, now=now, limit_s=limit_s)
-    if rate.value is None or serving == 0:
-        return Reading("demand", None, None, limit_s)
-    return Reading("demand", rate.value / (serving * capacity_rps), rate.age_s, limit_s)
+    if admitted_rps.value is None or not capacity_rps:
+        return Reading("demand", None, None, admitted_rps.limit_s)
+    return replace(admitted_rps, value=admitted_rps.value / capacity_rps)
 
 
 def serving_replicas(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float) -> int:
@@ -185,11 +176,12 @@ def _over_engines(
     # Each version of a model by itself: one that is full does not show in the mean of all.
     by_version: dict[tuple[str | None, str | None], list[float]] = {}
     ages: list[float] = []
-    for engine, age_s in _heard(nodes, pool, now=now, limit_s=limit_s):
-        value = of(engine)
-        if value is not None:
-            by_version.setdefault((engine.model, engine.version), []).append(value)
-            ages.append(age_s)
+    for node in _lately(nodes, now, limit_s):
+        for engine in node.engines:
+            value = of(engine) if engine.pool == pool else None
+            if value is not None:
+                by_version.setdefault((engine.model, engine.version), []).append(value)
+                ages.append(now - node.at)
     if not ages:
         return Reading(name, None, None, limit_s)
     worst = max(sum(values) / len(values) for values in by_version.values())
