@@ -141,6 +141,6 @@ def read_pool(
         # and presses only where it is.
         duty = measures.gpu_utilisation(nodes, name, now=now, limit_s=limit_s)
         read.append((duty, 1.0))
-    offered_rps = measures.offered_by_tier(gateways, name, now=now, limit_s=limit_s)
+    offered_rps = measures.asked_by_tier(gateways, name, now=now, limit_s=limit_s)
     room = Room(capacity_rps, kv_cache_use=kv_cache, queue_wait=wait, offered_rps=offered_rps)
     return weigh(read, pool.required_readings), room

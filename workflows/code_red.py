@@ -200,6 +200,7 @@ class CodeRed:
             f"Everything for {', '.join(spec.core)} until {ends_at:%F %H:%M}.",
             "",
             "Frozen and taken, in this order:",
+            "",
             *rows,
             "",
             f'`tidegate abort {self.order.plan_id} --reason "…"` lifts it',

@@ -116,7 +116,7 @@ def versions(nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: fl
     return len({(engine.model, engine.version) for engine, _ in heard})
 
 
-def offered_by_tier(
+def asked_by_tier(
     gateways: Sequence[DemandReading], pool: str, *, now: float, limit_s: float
 ) -> dict[str, float] | None:
     """Requests a second of each tier, refused by the gate included; None unless all are fresh.
