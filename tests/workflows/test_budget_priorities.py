@@ -81,6 +81,25 @@ async def test_a_stage_that_stands_still_loses_its_gpus_in_time_and_asks_anew_wh
     await then.exposure_is("pro", "100%")
 
 
+async def test_a_stage_stopped_while_it_reserved_asks_anew_once_that_claim_has_expired(
+    story: Story, given: Given, when: When, then: Then
+) -> None:
+    async def pause_once() -> None:
+        del story.world.after["reserve"]
+        await when.paused()
+
+    await given.budget()
+    await when.seen(installed=8, ready=0)
+    story.world.after["reserve"] = pause_once
+    await given.rollout([Stage("pro", reserve=6, reserve_for="2h")])
+    await then.told("plan.paused")
+    await when.seen(installed=8, ready=8)
+    await when.passes("3h")
+    await then.told("claim.expired")
+    await when.resumed()
+    await then.exposure_is("pro", "100%")
+
+
 async def test_a_claim_of_an_owner_that_is_gone_expires_and_can_be_made_again(
     story: Story, given: Given, when: When
 ) -> None:
