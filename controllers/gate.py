@@ -1,6 +1,8 @@
 """The gate loop: about once a second, how far each pool's gate is open for each tier."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +11,18 @@ from tidegate.edges.outbox import News, Outbox, news
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, NodeReading, Reading
 from tidegate.rules import measures
-from tidegate.rules.gate import FULL, GateDecision, Move, Pressure, Room, decide_gate, fit, weigh
+from tidegate.rules.gate import (
+    FULL,
+    OFFERED_OVER,
+    GateDecision,
+    Move,
+    Pressure,
+    Room,
+    decide_gate,
+    fit,
+    mean_by_tier,
+    weigh,
+)
 from tidegate.snapshot import GatePart, PoolIntent, gate_part, next_version
 
 LIVES_S: Final = 10.0
@@ -24,6 +37,7 @@ class GateLoop:
         self._outbox = outbox
         self._published: dict[str, GatePart] = {}
         self._told_missing: dict[str, bool] = {}
+        self._offered: dict[str, deque[Mapping[str, float]]] = {}
 
     async def tick(self, now: float) -> None:
         """Decide each pool's gate and publish it."""
@@ -46,13 +60,23 @@ class GateLoop:
             last = newest(gate_part(name), known, gateways)
             tiers = {} if snapshot.intent is None else snapshot.intent.tiers
             ours = serving.get(name, ())
-            pressure = fit(*read_pool(name, pool, ours, gateways, now), tiers)
+            pressure, room = read_pool(name, pool, ours, gateways, now)
+            pressure = fit(pressure, self._over_time(name, room), tiers)
             decided[name] = decide_gate(pressure, last, tiers, pool, now), last
         held = await self._act(pools, decided, now)
         found = (self._news(name, *decided[name], now) for name in held)
         # Where many gates move at once, one write to disk for each would take longer than all else.
         await self._outbox.tell_all([each for each in found if each is not None])
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
+
+    def _over_time(self, name: str, room: Room) -> Room:
+        """Hold the mean of what a pool was offered lately against its room."""
+        if room.offered_rps is None:
+            self._offered.pop(name, None)
+            return room
+        recent = self._offered.setdefault(name, deque(maxlen=OFFERED_OVER))
+        recent.append(room.offered_rps)
+        return replace(room, offered_rps=mean_by_tier(recent))
 
     async def _act(
         self,

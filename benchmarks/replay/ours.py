@@ -1,5 +1,7 @@
 """Tidegate as a contestant: the rules that the controllers call, fed with what they would read."""
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -7,7 +9,16 @@ from benchmarks.replay.engine import capacity_rps
 from benchmarks.replay.fluid import Seen
 from benchmarks.replay.rivals import Pool
 from tidegate.readings import Reading, TierDemand
-from tidegate.rules.gate import FULL, Room, decide_gate, fit, share_of_room, weigh
+from tidegate.rules.gate import (
+    FULL,
+    OFFERED_OVER,
+    Room,
+    decide_gate,
+    fit,
+    mean_by_tier,
+    share_of_room,
+    weigh,
+)
 from tidegate.rules.measures import offered
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
@@ -116,6 +127,7 @@ class TidegateGate:
     def __init__(self, pool: PoolIntent) -> None:
         self._pool = pool
         self.retry_after_s = 1.0
+        self._offered: deque[Mapping[str, float]] = deque(maxlen=OFFERED_OVER)
         self._last = GatePart(
             pool="replayed",
             version=1,
@@ -134,6 +146,8 @@ class TidegateGate:
     def ceiling(self, seen: Seen) -> float:
         """Move by at most one step; an open gate that nothing presses stays as it is."""
         last, pool = self._last, self._pool
+        paid_rps = seen.offered_rps - seen.offered_free_rps
+        self._offered.append({"pro": paid_rps, "free": seen.offered_free_rps})
         capacity_rps = seen.ready * pool.capacity_rps
         room_rps = capacity_rps * share_of_room(seen.use, seen.wait_s)
         if last.openness >= 1.0 and seen.offered_rps <= room_rps and seen.wait_s == 0.0:
@@ -141,10 +155,10 @@ class TidegateGate:
         wait = Reading("queue_wait", seen.wait_s, 0.5, _LIMIT_S)
         kv_cache = Reading("kv_cache_use", seen.use, 0.5, _LIMIT_S)
         load = Reading("demand", seen.admitted_rps / max(1.0, capacity_rps), 0.5, _LIMIT_S)
-        asked = {"pro": seen.offered_rps - seen.offered_free_rps, "free": seen.offered_free_rps}
+        offered_rps = mean_by_tier(self._offered)
         read = [(wait, pool.queue_wait_target_s), (load, 1.0), (kv_cache, FULL)]
         pressure = weigh(read, pool.required_readings)
-        pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, asked), _TIERS)
+        pressure = fit(pressure, Room(capacity_rps, kv_cache, wait, offered_rps), _TIERS)
         decision = decide_gate(pressure, last, _TIERS, self._pool, seen.now)
         if (decision.openness, decision.state) == (last.openness, last.state):
             return decision.ceilings["free"]  # nothing that the next decision is made from

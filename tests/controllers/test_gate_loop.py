@@ -22,7 +22,7 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Part, Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.readings import GpuReading
-from tidegate.rules.gate import TIGHTEN_STEP
+from tidegate.rules.gate import FULL, OFFERED_OVER, TIGHTEN_STEP
 from tidegate.snapshot import GatePart, GateState, TierPolicy, gate_part
 
 
@@ -222,6 +222,20 @@ async def test_a_paying_tier_never_gets_a_ceiling_however_hard_the_pressure(hous
     gate = await house.gate()
     assert gate.ceilings == {"free": 0.0}
     assert gate.state is GateState.WAITLISTED
+
+
+async def test_one_second_of_more_demand_narrows_the_gate_by_its_part_of_the_mean(
+    house: House,
+) -> None:
+    at = await reopen(house, NOW, 16)
+    assert (await house.gate()).openness == 1.0
+    full = engine(kv_cache_use=FULL, queue_wait_s=0.0)
+    for offered_rps in (*[10.0] * OFFERED_OVER, 30.0):
+        at += POOL.actuation_lag_s
+        await house.redis.publish_reading(node(at, full))
+        await house.redis.publish_reading(gateway(at, offered_rps))
+        await house.loop.tick(at)
+    assert (await house.gate()).openness == pytest.approx(10.0 / 12.0)
 
 
 async def test_a_duty_cycle_presses_only_where_it_is_required(house: House) -> None:

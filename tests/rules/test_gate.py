@@ -24,7 +24,6 @@ from tidegate.readings import Freshness, Reading
 from tidegate.rules.gate import (
     ENTER_PRESSURE,
     EXIT_PRESSURE,
-    FOLLOWED,
     FULL,
     QUEUE_DRAIN_S,
     QUEUE_FULL_S,
@@ -37,6 +36,7 @@ from tidegate.rules.gate import (
     decide_gate,
     derive_ceilings,
     fit,
+    mean_by_tier,
     share_of_room,
     weigh,
     widest_openness,
@@ -235,7 +235,7 @@ def test_a_gate_closes_to_what_fits_and_on_where_the_queue_says_that_it_does_not
         told = Pressure(worst, "queue_wait", (), fitting)
         return decide_gate(told, half, FREE, pool_intent(), NOW_S).openness
 
-    assert closed(0.9, 0.45) == pytest.approx(0.5 - FOLLOWED * 0.05)
+    assert closed(0.9, 0.45) == pytest.approx(0.45)
     assert closed(1.1, 0.40) == pytest.approx(0.40)
     assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_STEP)
     assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_STEP)
@@ -271,6 +271,10 @@ def test_what_fits_is_a_number_of_tiers_whatever_is_offered(
 ) -> None:
     fitting = fit(pressed(0.9), Room(capacity_rps, use, wait, offered), policies).fitting
     assert fitting is None or 0.0 <= fitting <= widest_openness(policies)
+
+
+def test_what_is_offered_is_a_mean_in_which_a_tier_that_a_reading_does_not_name_had_none() -> None:
+    assert mean_by_tier([{"pro": 4.0, "free": 10.0}, {"free": 20.0}]) == {"pro": 2.0, "free": 15.0}
 
 
 def test_nothing_fits_where_paying_tiers_take_more_than_there_is_and_free_asks_for_nothing() -> (

@@ -1,6 +1,6 @@
 """The gate law: how far a pool's gate is open, narrowed for the lowest tier first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -20,11 +20,10 @@ FULL: Final = 0.95
 FILL_GAIN: Final = 4.0
 """Capacities' worth of room for each whole cache that is free: what fills it, in residence times
 of a request, is let in within a quarter of one beside what leaves."""
-FOLLOWED: Final = 0.3
-"""Part of the way to what fits that is gone at once: a second's demand is chance in part, and
-narrowing faster than widening would hold a gate below the mean of what fits."""
-SHUT_BELOW: Final = 0.01
-"""Where nothing fits, a gate that is followed down to less than this shuts."""
+OFFERED_OVER: Final = 10
+"""Readings of what is offered, one a tick, whose mean is held against the room: what a single
+second is offered is chance for the most part, and a gate that followed it would let those back in
+whom it has just refused."""
 QUEUE_FULL_S: Final = 1.0
 """Where requests queue for so long an engine is full, whatever its cache says."""
 QUEUE_DRAIN_S: Final = 5.0
@@ -65,7 +64,8 @@ class Room:
     kv_cache_use: Reading
     queue_wait: Reading
     offered_rps: Mapping[str, float] | None
-    """By tier, admitted and refused; None where it is not known."""
+    """By tier, admitted and refused, as the mean of the last OFFERED_OVER readings; None where
+    it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,15 @@ def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pres
         return pressure
     left_rps = room.capacity_rps * share_of_room(use, wait_s)
     return replace(pressure, fitting=fitting_openness(left_rps, room.offered_rps, tiers))
+
+
+def mean_by_tier(recent: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of readings by tier; one that a reading does not name had none then."""
+    sums: dict[str, float] = {}
+    for each in recent:
+        for name, rps in each.items():
+            sums[name] = sums.get(name, 0.0) + rps
+    return {name: total / len(recent) for name, total in sums.items()}
 
 
 def share_of_room(kv_cache_use: float, queue_wait_s: float) -> float:
@@ -289,10 +298,6 @@ def _tightened(pressure: Pressure, last: GatePart) -> _Step:
     is_pressed = (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by not in _FITTED
     trusted = fitting <= last.openness - RELAX_STEP if is_pressed else fitting < last.openness
     least = fitting if trusted else 0.0
-    if trusted and not is_pressed:
-        least = last.openness + FOLLOWED * (fitting - last.openness)
-        if fitting <= 0.0 and least < SHUT_BELOW:
-            least = 0.0
     reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
@@ -306,8 +311,7 @@ def _relaxed(pressure: Pressure, last: GatePart, widest: float) -> _Step:
         reason += f", below {EXIT_PRESSURE:.0%}"
     reached = min(widest, last.openness + RELAX_STEP)
     if pressure.fitting is not None and pressure.fitting < widest:
-        followed = FOLLOWED * (pressure.fitting - last.openness)
-        reached = min(reached, last.openness + max(0.0, followed))
+        reached = min(reached, max(last.openness, pressure.fitting))
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
     return _Step(Move.OPENED if reached >= widest else Move.RELAXED, reached, reason)
