@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from tidegate.cluster import Beside, Pod, PodPhase
 from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
 from tidegate.edges.nvml import NvmlReader
@@ -65,8 +67,7 @@ class GpuAgent:
         if isinstance(gpus, Absent) or isinstance(owners, Absent):
             return gpus
         return tuple(
-            gpu if gpu.uuid is None else gpu.model_copy(update={"pods": owners.get(gpu.uuid, ())})
-            for gpu in gpus
+            gpu if gpu.uuid is None else replace(gpu, pods=owners.get(gpu.uuid, ())) for gpu in gpus
         )
 
     async def _owners(self) -> Mapping[str, tuple[str, ...]] | Absent:
@@ -105,4 +106,4 @@ def _placed(engine: EngineReading, pod: Pod, gpus: Sequence[GpuReading] | Absent
         return engine
     names = {pod.name, pod.uid}
     has = (gpu.index for gpu in gpus if not names.isdisjoint(gpu.pods or ()))
-    return engine.model_copy(update={"gpu": next(has, None)})
+    return replace(engine, gpu=next(has, None))

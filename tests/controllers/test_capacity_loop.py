@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -233,7 +234,7 @@ async def test_a_budget_that_has_counted_nothing_yet_is_told_again(house: House)
 
 async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: House) -> None:
     async def sick(at: float, gpus: tuple[GpuReading, ...] | None, agent_at: float) -> int:
-        reading = node(agent_at, engine()).model_copy(update={"gpus": gpus})
+        reading = msgspec.structs.replace(node(agent_at, engine()), gpus=gpus)
         await house.redis.publish_reading(reading)
         await house.redis.publish_reading(node(at, name="other", gpus=(FINE, FAULT)))
         await house.redis.publish_reading(gateway(at, 10.0))
@@ -244,12 +245,12 @@ async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: H
     assert await sick(NOW + 1, None, NOW + 1) == 2, "NVML is absent: nothing was mended"
     assert await sick(NOW + 30, (FAULT, FINE), NOW + 1) == 2, "its agent is silent"
     assert await sick(NOW + 31, (FINE,), NOW + 31) == 2, "the card itself says nothing"
-    mended = FAULT.model_copy(update={"fault": None})
+    mended = msgspec.structs.replace(FAULT, fault=None)
     assert await sick(NOW + 32, (mended, FINE), NOW + 32) == 1
 
 
 async def test_a_gpu_that_falls_sick_and_one_that_mends_are_each_told_once(house: House) -> None:
-    xid = FINE.model_copy(update={"xids": (79,)})
+    xid = msgspec.structs.replace(FINE, xids=(79,))
     hung = GpuReading(index=1, hung=("name", "uuid"))
     for at, gpu in enumerate((FINE, xid, xid, hung, FINE, FINE)):
         await house.redis.publish_reading(node(NOW + at, gpus=(gpu,)))
@@ -266,7 +267,7 @@ async def test_a_gpu_that_falls_sick_and_one_that_mends_are_each_told_once(house
 async def test_a_sick_gpu_is_taken_out_of_its_own_budget(
     house: House, gpu_type: str | None, sick: int
 ) -> None:
-    reading = node(NOW, gpus=(FAULT,)).model_copy(update={"gpu_type": gpu_type})
+    reading = msgspec.structs.replace(node(NOW, gpus=(FAULT,)), gpu_type=gpu_type)
     await house.redis.publish_reading(reading)
     await house.loop.tick(NOW)
     assert house.budgets.heard[-1].sick_gpus == sick
@@ -334,7 +335,7 @@ async def test_a_sick_gpu_that_its_cluster_does_not_count_is_not_taken_out_twice
     house: House, seen: NodeGpus, sick: int
 ) -> None:
     house.cluster.state = replace(house.cluster.state, nodes={"gpu-0": seen})
-    other = FAULT.model_copy(update={"index": FAULT.index + 1})
+    other = msgspec.structs.replace(FAULT, index=FAULT.index + 1)
     await house.redis.publish_reading(node(NOW, name="gpu-0", gpus=(FAULT, other)))
     await house.loop.tick(NOW)
     assert house.budgets.heard[-1].sick_gpus == sick

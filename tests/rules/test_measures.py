@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,12 +26,12 @@ NUMBERS = itertools.count()
 
 
 def engine(pool: str = "image", **read: float | None) -> EngineReading:
-    return EngineReading.model_validate({"pool": pool, "replica": f"r-{next(NUMBERS)}", **read})
+    return msgspec.convert({"pool": pool, "replica": f"r-{next(NUMBERS)}", **read}, EngineReading)
 
 
 def node(*engines: EngineReading, age_s: float = 0.0, **more: object) -> NodeReading:
     fields = {"node": f"n{age_s}", "at": NOW - age_s, "engines": engines, **more}
-    return NodeReading.model_validate(fields)
+    return msgspec.convert(fields, NodeReading)
 
 
 def gateway(
@@ -116,7 +117,7 @@ def test_a_replica_that_started_nothing_waits_no_time_only_where_nobody_queues()
 
 def version(number: str, **read: float | None) -> EngineReading:
     told = {"model": "chat", "version": number, "replica": "one"}
-    return engine("image", **read).model_copy(update=told)
+    return msgspec.structs.replace(engine("image", **read), **told)
 
 
 def test_a_full_version_is_not_hidden_by_the_mean_of_all() -> None:

@@ -145,8 +145,8 @@ class _Card:
             "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(self._handle()).gpu / 100,
             "memory": self._memory,
             "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle()) / 1000,
-            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(
-                self._handle(), pynvml.NVML_TEMPERATURE_GPU
+            "temperature_c": lambda: float(
+                pynvml.nvmlDeviceGetTemperature(self._handle(), pynvml.NVML_TEMPERATURE_GPU)
             ),
             "ecc_errors": lambda: pynvml.nvmlDeviceGetTotalEccErrors(
                 self._handle(), pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC

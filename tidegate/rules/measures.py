@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
 
 _GONE_AFTER_LIMITS: Final = 10.0
@@ -25,7 +27,7 @@ def by_pool(nodes: Iterable[NodeReading]) -> dict[str, list[NodeReading]]:
             serves = node
             if len(pools) > 1:
                 engines = tuple(engine for engine in node.engines if engine.pool == pool)
-                serves = node.model_copy(update={"engines": engines})
+                serves = msgspec.structs.replace(node, engines=engines)
             found.setdefault(pool, []).append(serves)
     return found
 
