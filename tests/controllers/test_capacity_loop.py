@@ -205,6 +205,27 @@ async def test_what_was_told_is_sent_again_while_temporal_is_away(house: House) 
     assert [event.id for event in heard].count(before[0].id) == 2
 
 
+async def test_what_was_scaled_before_a_cluster_went_away_is_told(house: House) -> None:
+    class Leaving(MemoryCluster):
+        async def scale(self, pool: str, replicas: int) -> None:
+            if pool != "image":
+                raise Unavailable("cluster: no answer", code="cluster-unavailable")
+            await super().scale(pool, replicas)
+
+    cluster = Leaving()
+    pools = {**cluster.state.pools, "later": replace(cluster.state.pools["image"], name="later")}
+    cluster.state = replace(cluster.state, pools=pools)
+    held = (await house.redis.snapshot()).intent
+    assert held is not None
+    both = {"image": POOL, "later": POOL.model_copy(update={"min_replicas": 2})}
+    assert await house.redis.publish(held.model_copy(update={"version": 9, "pools": both}))
+    house.loop = CapacityLoop(house.redis, cluster, house.budgets, house.outbox)
+    with pytest.raises(Unavailable):
+        await house.tick(NOW, 10.0)
+    (sized,) = await house.sizings()
+    assert (sized.data["pool"], sized.data["after"]) == ("image", 2)
+
+
 async def test_a_temporal_that_never_answers_holds_up_sizing_for_seconds_at_most(
     house: House,
 ) -> None:
