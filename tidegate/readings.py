@@ -73,6 +73,22 @@ class _Published(msgspec.Struct, frozen=True, omit_defaults=True):
     pass
 
 
+class InstanceReading(_Published, frozen=True):
+    """One MIG instance of a card; a field is None where GPM does not tell it, or not yet.
+
+    `utilisation` is GPM's, 0 to 1: the share of the time since the reading before in which any
+    kernel ran. `sm_utilisation` and `memory_bandwidth_utilisation` are as of a card, and of what
+    the instance has of it.
+    """
+
+    uuid: str
+    utilisation: float | None = None
+    sm_utilisation: float | None = None
+    memory_bandwidth_utilisation: float | None = None
+    pods: tuple[str, ...] | None = None
+    """Those that have it, as the kubelet tells."""
+
+
 class GpuReading(_Published, frozen=True):
     """One GPU at one moment; a field is None where the card does not report it.
 
@@ -99,7 +115,8 @@ class GpuReading(_Published, frozen=True):
     is_row_remap_pending: bool | None = None
     has_row_remap_failed: bool | None = None
     is_partitioned: bool | None = None
-    """By MIG: such a card has no duty cycle."""
+    """By MIG: such a card has no duty cycle, its instances may."""
+    instances: tuple[InstanceReading, ...] | None = None
     sm_utilisation: float | None = None
     memory_bandwidth_utilisation: float | None = None
     xids: tuple[int, ...] | None = None
@@ -116,6 +133,8 @@ class EngineReading(_Published, frozen=True):
     pool: str
     replica: str
     gpu: int | None = None
+    instance: str | None = None
+    """The uuid of the MIG instance that it is on; None where it has a whole card."""
     model: str | None = None
     version: str | None = None
     running: float | None = None

@@ -62,15 +62,17 @@ def waiting_requests(
 def gpu_utilisation(
     nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
 ) -> Reading:
-    """Mean duty cycle of the GPUs under a pool's replicas, 0 to 1."""
+    """Mean duty cycle of the GPUs, or MIG instances, under a pool's replicas, 0 to 1."""
     values: list[float] = []
     ages: list[float] = []
     for node in _lately(nodes, now, limit_s):
-        under_pool = {e.gpu for e in node.engines if e.pool == pool}
+        under_pool = {(e.gpu, e.instance) for e in node.engines if e.pool == pool}
         for gpu in node.gpus or ():
-            if gpu.index in under_pool and gpu.utilisation is not None:
-                values.append(gpu.utilisation)
-                ages.append(now - node.at)
+            parts = ((each.uuid, each.utilisation) for each in gpu.instances or ())
+            for instance, utilisation in ((None, gpu.utilisation), *parts):
+                if (gpu.index, instance) in under_pool and utilisation is not None:
+                    values.append(utilisation)
+                    ages.append(now - node.at)
     return _mean("gpu_utilisation", values, ages, limit_s)
 
 
