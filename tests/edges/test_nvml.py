@@ -195,11 +195,8 @@ async def test_a_mig_instance_has_a_utilisation_where_the_card_has_gpm(
 async def test_an_instance_that_cannot_be_read_is_absent_alone_and_no_fault_of_its_card(
     library: Path, gpus: Path, code: int
 ) -> None:
-    add(
-        gpus,
-        0,
-        f"mig=1 gpm=1 instance_0=3 instance_1=5 gpm_error_3={code} gpm_sm_pct_5=40 gpm_graphics_pct_5=50",
-    )
+    add(gpus, 0, f"mig=1 gpm=1 instance_0=3 instance_1=5 gpm_error_3={code}")
+    add(gpus, 0, "gpm_sm_pct_5=40 gpm_graphics_pct_5=50")
     reader = NvmlReader(library)
     for _ in range(3):
         card, _ = await read_with(reader)
@@ -208,11 +205,8 @@ async def test_an_instance_that_cannot_be_read_is_absent_alone_and_no_fault_of_i
 
 
 async def test_an_instance_whose_call_hangs_is_absent_alone(library: Path, gpus: Path) -> None:
-    add(
-        gpus,
-        0,
-        "mig=1 gpm=1 instance_0=3 instance_1=5 gpm_sm_pct_3=40 gpm_sm_pct_5=40 gpm_graphics_pct_5=50",
-    )
+    add(gpus, 0, "mig=1 gpm=1 instance_0=3 instance_1=5 gpm_sm_pct_3=40")
+    add(gpus, 0, "gpm_sm_pct_5=40 gpm_graphics_pct_5=50")
     reader = NvmlReader(library)
     for _ in range(3):
         await read_with(reader)
