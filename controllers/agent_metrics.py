@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from controllers.gpu_agent import GpuAgent
 from tidegate.errors import Unavailable
-from tidegate.readings import Freshness, GpuReading, NodeReading, Reading
+from tidegate.readings import Freshness, GpuReading, InstanceReading, NodeReading, Reading
 from tidegate.rules.health import sickness
 
 _FRESH_FOR_S: Final = 5.0
@@ -35,6 +35,11 @@ _FIGURES: Final[dict[str, Callable[[GpuReading], float | None]]] = {
     "partitioned": lambda gpu: gpu.is_partitioned,
     "hung_calls": lambda gpu: len(gpu.hung),
     "sick": lambda gpu: sickness(gpu) is not None,
+}
+_INSTANCE_FIGURES: Final[dict[str, Callable[[InstanceReading], float | None]]] = {
+    "utilisation_ratio": lambda part: part.utilisation,
+    "sm_utilisation_ratio": lambda part: part.sm_utilisation,
+    "memory_bandwidth_utilisation_ratio": lambda part: part.memory_bandwidth_utilisation,
 }
 _LISTS: Final[dict[str, Callable[[GpuReading], tuple[object, ...] | None]]] = {
     "throttled": lambda gpu: gpu.throttled_by,
@@ -82,6 +87,7 @@ def _told(gpus: tuple[GpuReading, ...]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([str(gpu.index), gpu.uuid or ""], value)
         yield family
+    yield from _told_of_instances(gpus)
     for name, things in _LISTS.items():
         family = GaugeMetricFamily(
             f"tidegate_gpu_{name}", f"1 for each {name}.", labels=["gpu", "uuid", name]
@@ -89,6 +95,19 @@ def _told(gpus: tuple[GpuReading, ...]) -> Iterator[Metric]:
         for gpu in gpus:
             for thing in things(gpu) or ():
                 family.add_metric([str(gpu.index), gpu.uuid or "", str(thing)], 1.0)
+        yield family
+
+
+def _told_of_instances(gpus: tuple[GpuReading, ...]) -> Iterator[Metric]:
+    parts = [(str(gpu.index), part) for gpu in gpus for part in gpu.instances or ()]
+    for name, figure in _INSTANCE_FIGURES.items():
+        family = GaugeMetricFamily(
+            f"tidegate_gpu_instance_{name}", "As GPM tells.", labels=["gpu", "uuid"]
+        )
+        for gpu, part in parts:
+            value = figure(part)
+            if value is not None:
+                family.add_metric([gpu, part.uuid], value)
         yield family
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from controllers.sick_gpus import SickGpus
 from tidegate.cluster import Cluster, ClusterState, PodPhase, PoolStatus
-from tidegate.edges.outbox import Outbox
+from tidegate.edges.outbox import News, Outbox, news
 from tidegate.edges.redis import Redis
 from tidegate.edges.temporal import ControlPlane
 from tidegate.errors import Refused, Unavailable
@@ -77,16 +77,21 @@ class CapacityLoop:
         await self._forget_gone(seen, now)
         gates = await self._gates(intent)
         needed: dict[str, int] = {}
+        found: list[News] = []
         serving = measures.by_pool(nodes)
-        for name, pool in pools.items():
-            status = seen.pools.get(name)
-            if status is not None:
-                read = _Read(serving.get(name, ()), gateways, gates.get(name))
-                decision = self._decide(pool, status, read, now)
-                if decision.is_demand_known:
-                    needed[name] = decision.needed_replicas * pool.gpus_per_replica
-                refused = await self._act(status, decision)
-                await self._tell(pool, status, decision, refused, seen, now)
+        try:
+            for name, pool in pools.items():
+                status = seen.pools.get(name)
+                if status is not None:
+                    read = _Read(serving.get(name, ()), gateways, gates.get(name))
+                    decision = self._decide(pool, status, read, now)
+                    if decision.is_demand_known:
+                        needed[name] = decision.needed_replicas * pool.gpus_per_replica
+                    refused = await self._act(status, decision)
+                    found += self._news(pool, status, decision, refused, seen, now)
+        finally:
+            # All with one write to disk; and also what was done before a cluster went away.
+            await self._outbox.tell_all(found)
         # Before the budgets: what was told must not wait for a Temporal that is away.
         await self._outbox.tick(datetime.fromtimestamp(now, UTC))
         if intent is not None:
@@ -148,7 +153,7 @@ class CapacityLoop:
         self._refused[status.name] = refused
         return refused
 
-    async def _tell(
+    def _news(
         self,
         pool: PoolIntent,
         status: PoolStatus,
@@ -156,7 +161,8 @@ class CapacityLoop:
         refused: str | None,
         seen: ClusterState,
         now: float,
-    ) -> None:
+    ) -> Sequence[News]:
+        """Write down how a pool is sized, where that is not as was told of it last."""
         size = pool.gpus_per_replica
         booked = decision.replicas if refused is None else status.replicas
         loading = status.count(PodPhase.LOADING) + status.count(PodPhase.PENDING)
@@ -168,18 +174,20 @@ class CapacityLoop:
             "installed_gpus": seen.gpus.get(pool.gpu_type),
             "limited_by": str(decision.limited_by),
         }
-        if self._told.get(status.name) != facts:
-            self._told[status.name] = facts
-            await self._outbox.tell(
-                "pool.sized",
-                subject=f"pool/{status.name}",
-                at=datetime.fromtimestamp(now, UTC),
-                pool=status.name,
-                before=status.replicas,
-                after=booked,
-                reason=refused or decision.reason,
-                **facts,
-            )
+        if self._told.get(status.name) == facts:
+            return ()
+        self._told[status.name] = facts
+        sized = news(
+            "pool.sized",
+            subject=f"pool/{status.name}",
+            at=datetime.fromtimestamp(now, UTC),
+            pool=status.name,
+            before=status.replicas,
+            after=booked,
+            reason=refused or decision.reason,
+            **facts,
+        )
+        return (sized,)
 
     async def _inform_budgets(
         self,

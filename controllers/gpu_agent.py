@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from tidegate.cluster import Beside, Pod, PodPhase
 from tidegate.edges.engine_metrics import EngineMetrics, EngineTarget
 from tidegate.edges.nvml import NvmlReader
@@ -64,10 +66,7 @@ class GpuAgent:
         gpus, owners = await asyncio.gather(self._nvml.read(), self._owners())
         if isinstance(gpus, Absent) or isinstance(owners, Absent):
             return gpus
-        return tuple(
-            gpu if gpu.uuid is None else gpu.model_copy(update={"pods": owners.get(gpu.uuid, ())})
-            for gpu in gpus
-        )
+        return tuple(_owned(gpu, owners) for gpu in gpus)
 
     async def _owners(self) -> Mapping[str, tuple[str, ...]] | Absent:
         kubelet = self._node.kubelet
@@ -99,10 +98,25 @@ class GpuAgent:
             return ()  # gone, or too busy to say: absent until it answers
 
 
+def _owned(gpu: GpuReading, owners: Mapping[str, tuple[str, ...]]) -> GpuReading:
+    """Say which pods have a card, or a MIG instance of it."""
+    if gpu.uuid is None:
+        return gpu
+    if gpu.instances is None:
+        return replace(gpu, pods=owners.get(gpu.uuid, ()))
+    parts = tuple(replace(each, pods=owners.get(each.uuid, ())) for each in gpu.instances)
+    of_parts = (pod for each in parts for pod in each.pods or ())
+    pods = tuple(dict.fromkeys((*owners.get(gpu.uuid, ()), *of_parts)))
+    return replace(gpu, pods=pods, instances=parts)
+
+
 def _placed(engine: EngineReading, pod: Pod, gpus: Sequence[GpuReading] | Absent) -> EngineReading:
-    """Say which GPU an engine is on: the first that its pod has, by name or uid."""
+    """Say which GPU an engine is on, and which MIG instance: the first that its pod has."""
     if engine.gpu is not None or isinstance(gpus, Absent):
         return engine
     names = {pod.name, pod.uid}
-    has = (gpu.index for gpu in gpus if not names.isdisjoint(gpu.pods or ()))
-    return engine.model_copy(update={"gpu": next(has, None)})
+    gpu = next((gpu for gpu in gpus if not names.isdisjoint(gpu.pods or ())), None)
+    if gpu is None:
+        return engine
+    parts = (each.uuid for each in gpu.instances or () if not names.isdisjoint(each.pods or ()))
+    return replace(engine, gpu=gpu.index, instance=next(parts, None))

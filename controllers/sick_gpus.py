@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tidegate.cluster import NodeGpus
-from tidegate.edges.outbox import Outbox
+from tidegate.edges.outbox import News, Outbox, news
 from tidegate.readings import NodeReading, SickGpu
 from tidegate.rules.health import with_health
 from tidegate.snapshot import PoolIntent
@@ -46,6 +46,7 @@ class SickGpus:
         self, nodes: Sequence[NodeReading], pools: Mapping[str, PoolIntent], now: float
     ) -> None:
         """Take up what the nodes' agents read; a type that none says is that of its `pools`."""
+        found: list[News] = []
         # Of nearly all nodes every card is well: these are not looked up one by one.
         sick_nodes = {name for name, _ in self._sick}
         for each in nodes:
@@ -57,12 +58,13 @@ class SickGpus:
             for gpu in node.sick_gpus:
                 if (node.node, gpu.index) not in self._sick:
                     self._sick[node.node, gpu.index] = gpu
-                    await self._tell("gpu.sick", node.node, gpu, gpu.reason, now)
+                    found.append(_news("gpu.sick", node.node, gpu, gpu.reason, now))
             for index in node.well_gpus if node.node in sick_nodes else ():
                 mended = self._sick.pop((node.node, index), None)
                 if mended is not None:
                     reason = f"no more: {mended.reason}"
-                    await self._tell("gpu.mended", node.node, mended, reason, now)
+                    found.append(_news("gpu.mended", node.node, mended, reason, now))
+        await self._outbox.tell_all(found)
 
     def gone(self, nodes: Mapping[str, NodeGpus] | None, now: float) -> Sequence[str]:
         """Name the nodes that are gone for good.
@@ -79,22 +81,24 @@ class SickGpus:
 
     async def forget(self, nodes: Sequence[str], now: float) -> None:
         """Count the GPUs of these nodes no more: they are gone, and so are the nodes."""
+        found: list[News] = []
         for node in nodes:
             for index in sorted(index for name, index in self._sick if name == node):
                 gpu = self._sick.pop((node, index))
-                await self._tell("gpu.gone", node, gpu, f"its node is gone: {gpu.reason}", now)
+                reason = f"its node is gone: {gpu.reason}"
+                found.append(_news("gpu.gone", node, gpu, reason, now))
             self._heard_at.pop(node, None)
             self._types.pop(node, None)
+        await self._outbox.tell_all(found)
 
-    async def _tell(
-        self, event_type: str, node: str, gpu: SickGpu, reason: str, now: float
-    ) -> None:
-        await self._outbox.tell(
-            event_type,
-            subject=f"gpu/{node}/{gpu.index}",
-            at=datetime.fromtimestamp(now, UTC),
-            node=node,
-            gpu=gpu.index,
-            uuid=gpu.uuid,
-            reason=reason,
-        )
+
+def _news(event_type: str, node: str, gpu: SickGpu, reason: str, now: float) -> News:
+    return news(
+        event_type,
+        subject=f"gpu/{node}/{gpu.index}",
+        at=datetime.fromtimestamp(now, UTC),
+        node=node,
+        gpu=gpu.index,
+        uuid=gpu.uuid,
+        reason=reason,
+    )

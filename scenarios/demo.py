@@ -41,6 +41,8 @@ from tidegate.snapshot import Snapshot
 _OUTPUT: Final = Path(".tidegate")
 _KEPT_S: Final = 8 * 3600.0
 """With KEEP=1 the crowd goes on asking for this long."""
+_NAMED: Final = 5
+"""So many files of a folder that was used before are named, and the others counted."""
 _SETTLE_S: Final = 10.0
 """How long the record is given to catch up with the last events."""
 
@@ -80,6 +82,7 @@ class Terms:
 async def play(terms: Terms) -> bool:
     """Play the story; returns whether everything held. Raises TidegateError."""
     story = Story(terms.story, load_scenario(terms.story), terms.trace)
+    _require_unused(terms.folder)
     clock = StoryClock(story.scenario.clock)
     view = make_view(headless=terms.headless, console=Console(), clock=clock)
     began = time.monotonic()
@@ -104,6 +107,28 @@ async def play(terms: Terms) -> bool:
             if terms.keep:
                 await _until_interrupted(view, stack)
     return all(finding.held for finding in findings)
+
+
+def _require_unused(folder: Path) -> None:
+    """Raise PlanError where something is in the folder already.
+
+    What an earlier story left, its GPUs, its record and its Temporal, would count as this one's.
+    """
+    try:
+        held = sorted(each.name for each in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"--folder {folder}: cannot be used ({error}). Name a folder that is not there."
+        raise PlanError(message, code="scenario") from error
+    if held:
+        named = ", ".join(held[:_NAMED])
+        more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+        message = (
+            f"--folder {folder}: got one with {named}{more} in it, expected a new or an empty one. "
+            "A story goes on from nothing that another left: name another folder, or empty this."
+        )
+        raise PlanError(message, code="scenario")
 
 
 def _ground(terms: Terms, view: View) -> Ground:

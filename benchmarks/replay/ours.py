@@ -37,7 +37,7 @@ def _free_rps(seen: Seen) -> float:
     if seen.ceiling >= 1.0:
         return seen.offered_free_rps
     refused = seen.offered_free_rps - seen.admitted_free_rps
-    told = TierDemand.model_construct(
+    told = TierDemand(
         admitted_rps=seen.admitted_free_rps,
         refused_by_gate_rps=refused,
         not_exposed_rps=0.0,

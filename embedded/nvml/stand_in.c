@@ -7,11 +7,14 @@
  *   utilisation_pct memory_used_bytes memory_total_bytes power_mw temperature_c
  *   ecc_errors remapped_rows remap_failed xid mig sm_clock_mhz memory_clock_mhz throttle_reasons
  *   gpm_sm_pct gpm_memory_pct gpm_error pid error hang_ms hang_only   (each as key=value)
+ *   gpm gpm_graphics_pct_N gpm_sm_pct_N gpm_memory_pct_N gpm_error_N instance_N
  *
  * A quantity without its word is not supported by that card. error=15 makes every call for that
  * card fail with NVML's error 15; hang_ms=3000 makes each take three seconds, and with
  * hang_only=power_mw that one alone; xid=79 is reported once to every event set that the card is
  * registered with; pid=0 is no process. With hang_ms in gpu-count the driver itself hangs.
+ * instance_2=7 says that the third MIG device of the card is GPU instance 7; gpm=1 that GPM is
+ * there though the card, being partitioned, has no sample of its own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +22,10 @@
 #include <time.h>
 
 #define API __attribute__((visibility("default"))) int
-enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7,
+enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
        DRIVER_NOT_LOADED = 9, TIMEOUT = 10, MEMORY = 20, VERSION_MISMATCH = 25, UNKNOWN = 999 };
-enum { MOST_GPUS = 1024, PATH_BYTES = 4096, LINE_BYTES = 1024 };
+enum { MOST_GPUS = 1024, PATH_BYTES = 4096, LINE_BYTES = 1024,
+       INSTANCE_BITS = 16, MOST_INSTANCES = 7 };
 
 typedef unsigned long long u64;
 typedef struct { unsigned gpu, memory; } utilization_t;
@@ -31,7 +35,7 @@ typedef struct { void *device; u64 type, data; unsigned gpu_instance, compute_in
 typedef struct { char registered[MOST_GPUS]; u64 told[MOST_GPUS]; } event_set_t;
 typedef struct { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; } process_t;
 typedef struct { unsigned version, supported; } gpm_support_t;
-typedef struct { unsigned sm_pct, memory_pct, is_taken; } sample_t;
+typedef struct { unsigned graphics_pct, sm_pct, memory_pct, is_taken; } sample_t;
 typedef struct { unsigned id; int result; double value; char *names[3]; } gpm_metric_t;
 typedef struct { unsigned version, count; sample_t *earlier, *later; gpm_metric_t metrics[]; }
     gpm_asked_t;
@@ -60,7 +64,9 @@ static int word(const char *line, const char *key, u64 *value) {
     return SUCCESS;
 }
 
-static int index_of(void *device) { return (int)(size_t)device - 1; }
+/* A MIG device's handle is its card's, with its number above. */
+static int index_of(void *device) { return (int)((size_t)device & 0xFFFF) - 1; }
+static int part_of(void *device) { return (int)((size_t)device >> INSTANCE_BITS) - 1; }
 
 static void hang(const char *line, const char *key) {
     u64 ms;
@@ -142,7 +148,9 @@ API nvmlDeviceGetName(void *device, char *name, unsigned length) {
 API nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
     char line[LINE_BYTES], text[64];
     int result = read_card(device, line);
-    snprintf(text, sizeof text, "GPU-00000000-0000-0000-0000-%012d", index_of(device));
+    int part = part_of(device);
+    snprintf(text, sizeof text, "%s-00000000-0000-0000-%04d-%012d", part < 0 ? "GPU" : "MIG",
+             part < 0 ? 0 : part, index_of(device));
     return result != SUCCESS ? result : copy(uuid, length, text);
 }
 
@@ -214,7 +222,8 @@ API nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, proce
 
 API nvmlGpmQueryDeviceSupport(void *device, gpm_support_t *support) {
     u64 value;
-    support->supported = quantity(device, "gpm_sm_pct", &value) == SUCCESS;
+    support->supported = quantity(device, "gpm_sm_pct", &value) == SUCCESS
+                         || quantity(device, "gpm", &value) == SUCCESS;
     return SUCCESS;
 }
 
@@ -232,12 +241,29 @@ API nvmlGpmSampleGet(void *device, sample_t *sample) {
     return small_quantity(device, "gpm_sm_pct", &sample->sm_pct);
 }
 
+static int of_instance(void *device, const char *key, unsigned instance, unsigned *value) {
+    char name[64];
+    snprintf(name, sizeof name, "%s_%u", key, instance);
+    return small_quantity(device, name, value);
+}
+
+API nvmlGpmMigSampleGet(void *device, unsigned instance, sample_t *sample) {
+    unsigned error = SUCCESS;
+    of_instance(device, "gpm_error", instance, &error);
+    if (error != SUCCESS) return (int)error;
+    sample->is_taken = 1;
+    of_instance(device, "gpm_memory_pct", instance, &sample->memory_pct);
+    of_instance(device, "gpm_graphics_pct", instance, &sample->graphics_pct);
+    return of_instance(device, "gpm_sm_pct", instance, &sample->sm_pct);
+}
+
 API nvmlGpmMetricsGet(gpm_asked_t *asked) {
     if (!asked->earlier->is_taken || !asked->later->is_taken) return INVALID; /* as a real one */
     for (unsigned i = 0; i < asked->count; i++) {
         gpm_metric_t *metric = &asked->metrics[i];
         metric->result = SUCCESS;
-        metric->value = metric->id == 2 ? asked->later->sm_pct : asked->later->memory_pct;
+        metric->value = metric->id == 1 ? asked->later->graphics_pct
+                        : metric->id == 2 ? asked->later->sm_pct : asked->later->memory_pct;
     }
     return SUCCESS;
 }
@@ -251,6 +277,24 @@ API nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
     int result = small_quantity(device, "mig", current);
     *pending = *current;
     return result;
+}
+
+API nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) {
+    char line[LINE_BYTES];
+    *count = MOST_INSTANCES;
+    return read_card(device, line);
+}
+
+API nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **part) {
+    unsigned instance;
+    int result = of_instance(device, "instance", index, &instance);
+    if (result == NOT_SUPPORTED) return NOT_FOUND; /* there may be gaps */
+    *part = (void *)((size_t)device | (size_t)(index + 1) << INSTANCE_BITS);
+    return result;
+}
+
+API nvmlDeviceGetGpuInstanceId(void *part, unsigned *instance) {
+    return of_instance(part, "instance", (unsigned)part_of(part), instance);
 }
 
 API nvmlEventSetCreate(event_set_t **set) {

@@ -1,6 +1,7 @@
 """The parts of the control benchmark run; nothing is timed."""
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.control import measure
 from benchmarks.many_pools import Fleet, gateways_of, intent_of, nodes_of
@@ -36,9 +37,7 @@ def test_a_fleet_is_as_large_as_it_says() -> None:
 def test_a_node_of_several_pools_is_read_by_each_with_its_own_engines_alone() -> None:
     one, other = (nodes_of(Fleet(pools=1, gpus=8), NOW)[0] for _ in range(2))
     (engine,) = other.engines
-    mixed = one.model_copy(
-        update={"engines": (*one.engines, engine.model_copy(update={"pool": "chat"}))}
-    )
+    mixed = replace(one, engines=(*one.engines, replace(engine, pool="chat")))
     serving = measures.by_pool([mixed])
     assert serving.keys() == {"pool-0", "chat"}
     for pool in serving:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from tests.strategies import pool_intent
 from tidegate.cluster import ClusterState, Pod, PodPhase, PoolStatus
 from tidegate.edges.redis import Redis
@@ -43,8 +45,9 @@ async def publish_intent(
 def engine(replica: int = 1, **read: float | None) -> EngineReading:
     """One idle replica, but for what is given."""
     idle = {"running": 1.0, "waiting": 0.0, "kv_cache_use": 0.1, "queue_wait_s": 0.1}
-    return EngineReading.model_validate(
-        {"pool": "image", "replica": f"image-{replica}", "gpu": replica, **idle, **read}
+    return msgspec.convert(
+        {"pool": "image", "replica": f"image-{replica}", "gpu": replica, **idle, **read},
+        EngineReading,
     )
 
 
@@ -61,7 +64,7 @@ def gateway(
         admitted_rps=admitted_rps, refused_by_gate_rps=refused_rps, not_exposed_rps=1000.0
     )
     reading = DemandReading(gateway="one", at=at, demand={"image": {"free": free}})
-    return DemandReading.model_validate({**reading.model_dump(), **more})
+    return msgspec.structs.replace(reading, **more)
 
 
 async def told(redis: Redis) -> list[Event]:

@@ -16,7 +16,7 @@ from tidegate.cluster import EveryPod
 from tidegate.edges.engine_metrics import EngineMetrics
 from tidegate.edges.nvml import NvmlReader
 from tidegate.errors import Unavailable
-from tidegate.readings import GpuReading, NodeReading
+from tidegate.readings import GpuReading, InstanceReading, NodeReading
 
 BUSY = GpuReading(
     index=0, uuid="GPU-0", utilisation=0.5, sm_clock_mhz=1980, xids=(79,), pods=("chat-1",)
@@ -40,6 +40,13 @@ def test_every_figure_that_was_read_has_a_series_and_no_other_has() -> None:
     assert "tidegate_gpu_power_watts{" not in text
     assert 'utilisation_ratio{gpu="1"' not in text
     assert 'tidegate_agent_gpus{state="fresh"} 1.0' in text
+
+
+def test_a_mig_instance_has_the_series_that_gpm_told() -> None:
+    parts = (InstanceReading(uuid="MIG-1", utilisation=0.9), InstanceReading(uuid="MIG-2"))
+    text = text_of(node(NOW, gpus=(GpuReading(index=3, instances=parts),)))
+    assert 'tidegate_gpu_instance_utilisation_ratio{gpu="3",uuid="MIG-1"} 0.9' in text
+    assert "MIG-2" not in text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -204,6 +205,27 @@ async def test_what_was_told_is_sent_again_while_temporal_is_away(house: House) 
     assert [event.id for event in heard].count(before[0].id) == 2
 
 
+async def test_what_was_scaled_before_a_cluster_went_away_is_told(house: House) -> None:
+    class Leaving(MemoryCluster):
+        async def scale(self, pool: str, replicas: int) -> None:
+            if pool != "image":
+                raise Unavailable("cluster: no answer", code="cluster-unavailable")
+            await super().scale(pool, replicas)
+
+    cluster = Leaving()
+    pools = {**cluster.state.pools, "later": replace(cluster.state.pools["image"], name="later")}
+    cluster.state = replace(cluster.state, pools=pools)
+    held = (await house.redis.snapshot()).intent
+    assert held is not None
+    both = {"image": POOL, "later": POOL.model_copy(update={"min_replicas": 2})}
+    assert await house.redis.publish(held.model_copy(update={"version": 9, "pools": both}))
+    house.loop = CapacityLoop(house.redis, cluster, house.budgets, house.outbox)
+    with pytest.raises(Unavailable):
+        await house.tick(NOW, 10.0)
+    (sized,) = await house.sizings()
+    assert (sized.data["pool"], sized.data["after"]) == ("image", 2)
+
+
 async def test_a_temporal_that_never_answers_holds_up_sizing_for_seconds_at_most(
     house: House,
 ) -> None:
@@ -233,7 +255,7 @@ async def test_a_budget_that_has_counted_nothing_yet_is_told_again(house: House)
 
 async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: House) -> None:
     async def sick(at: float, gpus: tuple[GpuReading, ...] | None, agent_at: float) -> int:
-        reading = node(agent_at, engine()).model_copy(update={"gpus": gpus})
+        reading = msgspec.structs.replace(node(agent_at, engine()), gpus=gpus)
         await house.redis.publish_reading(reading)
         await house.redis.publish_reading(node(at, name="other", gpus=(FINE, FAULT)))
         await house.redis.publish_reading(gateway(at, 10.0))
@@ -244,12 +266,12 @@ async def test_a_gpu_with_a_fault_is_sick_until_its_node_says_otherwise(house: H
     assert await sick(NOW + 1, None, NOW + 1) == 2, "NVML is absent: nothing was mended"
     assert await sick(NOW + 30, (FAULT, FINE), NOW + 1) == 2, "its agent is silent"
     assert await sick(NOW + 31, (FINE,), NOW + 31) == 2, "the card itself says nothing"
-    mended = FAULT.model_copy(update={"fault": None})
+    mended = msgspec.structs.replace(FAULT, fault=None)
     assert await sick(NOW + 32, (mended, FINE), NOW + 32) == 1
 
 
 async def test_a_gpu_that_falls_sick_and_one_that_mends_are_each_told_once(house: House) -> None:
-    xid = FINE.model_copy(update={"xids": (79,)})
+    xid = msgspec.structs.replace(FINE, xids=(79,))
     hung = GpuReading(index=1, hung=("name", "uuid"))
     for at, gpu in enumerate((FINE, xid, xid, hung, FINE, FINE)):
         await house.redis.publish_reading(node(NOW + at, gpus=(gpu,)))
@@ -266,7 +288,7 @@ async def test_a_gpu_that_falls_sick_and_one_that_mends_are_each_told_once(house
 async def test_a_sick_gpu_is_taken_out_of_its_own_budget(
     house: House, gpu_type: str | None, sick: int
 ) -> None:
-    reading = node(NOW, gpus=(FAULT,)).model_copy(update={"gpu_type": gpu_type})
+    reading = msgspec.structs.replace(node(NOW, gpus=(FAULT,)), gpu_type=gpu_type)
     await house.redis.publish_reading(reading)
     await house.loop.tick(NOW)
     assert house.budgets.heard[-1].sick_gpus == sick
@@ -334,7 +356,7 @@ async def test_a_sick_gpu_that_its_cluster_does_not_count_is_not_taken_out_twice
     house: House, seen: NodeGpus, sick: int
 ) -> None:
     house.cluster.state = replace(house.cluster.state, nodes={"gpu-0": seen})
-    other = FAULT.model_copy(update={"index": FAULT.index + 1})
+    other = msgspec.structs.replace(FAULT, index=FAULT.index + 1)
     await house.redis.publish_reading(node(NOW, name="gpu-0", gpus=(FAULT, other)))
     await house.loop.tick(NOW)
     assert house.budgets.heard[-1].sick_gpus == sick

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,8 +321,8 @@ def _versions(canary_wait_s: float, canary_waiting: float) -> Sequence[EngineRea
     stable = [engine(n, queue_wait_s=0.64) for n in range(9)]
     canary = engine(9, queue_wait_s=canary_wait_s, waiting=canary_waiting)
     return [
-        *(each.model_copy(update={"model": "image", "version": "1"}) for each in stable),
-        canary.model_copy(update={"model": "image", "version": "2"}),
+        *(msgspec.structs.replace(each, model="image", version="1") for each in stable),
+        msgspec.structs.replace(canary, model="image", version="2"),
     ]
 
 
@@ -342,7 +343,7 @@ async def test_what_waits_for_a_canary_is_not_left_to_replicas_of_another_versio
     sized = POOL.model_copy(update={"ceiling_gpus": 64})
     await publish_intent(house.redis, sized)
     house.cluster.hold(10)
-    one = [each.model_copy(update={"version": "1"}) for each in _versions(2.18, 900.0)]
+    one = [msgspec.structs.replace(each, version="1") for each in _versions(2.18, 900.0)]
     await house.hear(gateway(NOW, 32.0), node(NOW, *one))
     await house.capacity.tick(NOW)
     assert house.replicas == 10

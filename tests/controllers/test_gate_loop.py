@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from controllers.gate import LIVES_S, GateLoop
@@ -47,7 +48,7 @@ class House:
     async def echo(self, part: GatePart, at: float, **more: object) -> None:
         """Have the gateway tell that it holds this gate."""
         held = {"gates": {"image": as_json(part)}, "seen": {gate_part("image"): part.version}}
-        reading = gateway(at, 2.0).model_copy(update={**held, **more})
+        reading = msgspec.structs.replace(gateway(at, 2.0), **{**held, **more})
         await self.redis.publish_reading(reading)
 
     async def types(self) -> list[str]:

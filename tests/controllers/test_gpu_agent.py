@@ -16,7 +16,7 @@ from tidegate.edges.engine_metrics import EngineMetrics
 from tidegate.edges.nvml import NvmlReader
 from tidegate.edges.redis import Redis
 from tidegate.errors import Unavailable
-from tidegate.readings import Absent, GpuReading, NodeReading
+from tidegate.readings import Absent, GpuReading, InstanceReading, NodeReading
 
 NO_LIBRARY = Path("/no/such/libnvidia-ml.so")
 NODE = Node("node-1", "h100")
@@ -121,6 +121,20 @@ async def test_an_engine_s_gpu_is_found_by_the_kubelet(house: House, engines: En
     reading = await house.read(pod)
     assert [gpu.pods for gpu in reading.gpus or ()] == [(), ("image-1",)]
     assert [engine.gpu for engine in reading.engines] == [1]
+
+
+async def test_an_engine_s_mig_instance_is_found_by_the_kubelet(
+    house: House, engines: Engines
+) -> None:
+    parts = (InstanceReading(uuid="MIG-1"), InstanceReading(uuid="MIG-2", utilisation=0.9))
+    parted = GpuReading(index=1, uuid="GPU-1", pods=("some-uid",), instances=parts)
+    house.nvml = Cards([GpuReading(index=0, uuid="GPU-0"), parted])
+    house.kubelet = Kubelet({"MIG-1": ("other",), "MIG-2": ("image-1",)})
+    reading = await house.read(replace(engines.pod("image-1"), gpu=None))
+    _, card = reading.gpus or ()
+    assert card.pods == ("other", "image-1")
+    assert [part.pods for part in card.instances or ()] == [("other",), ("image-1",)]
+    assert [(e.gpu, e.instance) for e in reading.engines] == [(1, "MIG-2")]
 
 
 async def test_an_engine_s_gpu_is_found_by_its_processes_where_the_kubelet_is_mute(

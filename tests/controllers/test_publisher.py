@@ -232,7 +232,7 @@ async def test_after_flushall_it_is_back_at_once_above_every_version_seen(house:
     assert (await house.intent()).version > first.version
     ahead = int(NOW * 1000) + 90_000
     await house.server.flush()
-    await house.redis.publish_reading(gateway(NOW).model_copy(update={"seen": {INTENT: ahead}}))
+    await house.redis.publish_reading(gateway(NOW, seen={INTENT: ahead}))
     await house.publisher.tick(NOW + 2.0)
     assert (await house.intent()).version == ahead + 1
     await house.server.flush()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from controllers.lanes import SPARE, Came
@@ -84,13 +85,12 @@ class House:
         self.loop = WaitlistLoop(self.redis, self.record, self.outbox)
 
     async def echo(self, part: WaitlistPart, leased_below: int) -> None:
-        reading = gateway(self.at).model_copy(
-            update={
-                "waitlists": {"image": as_json(part)},
-                "lanes": {"image": {"free": LaneUse(leased_below=leased_below)}},
-                "seen": {waitlist_part("image"): part.version},
-                "began_at": NOW,
-            }
+        reading = gateway(
+            self.at,
+            waitlists={"image": as_json(part)},
+            lanes={"image": {"free": LaneUse(leased_below=leased_below)}},
+            seen={waitlist_part("image"): part.version},
+            began_at=NOW,
         )
         await self.redis.publish_reading(reading)
 
@@ -382,9 +382,8 @@ def test_who_came_is_added_up_from_what_each_gateway_counted_since_it_began() ->
 
     def count(gateway_name: str, began_at: float, number: int) -> object:
         lanes = {"image": {"free": LaneUse(came=number)}}
-        return gateway(NOW).model_copy(
-            update={"gateway": gateway_name, "began_at": began_at, "lanes": lanes}
-        )
+        reading = gateway(NOW, began_at=began_at, lanes=lanes)
+        return msgspec.structs.replace(reading, gateway=gateway_name)
 
     def since(*readings: object) -> int:
         return came.since_last(readings)["image", "free"]  # type: ignore[arg-type]

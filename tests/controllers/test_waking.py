@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from controllers.loop import run
 from tests.controllers.published import NOW, engine, gateway, node
@@ -110,9 +111,9 @@ async def test_what_each_card_reads_is_there_where_it_is_asked_for(house: House)
     ((with_cards,), _) = await house.redis.readings()
     ((without,), _) = await house.redis.readings(gpus=False)
     sick = (SickGpu(index=1, reason="NVML answers GPU_IS_LOST"),)
-    assert with_cards == whole.model_copy(update={"sick_gpus": sick, "well_gpus": (0,)})
+    assert with_cards == replace(whole, sick_gpus=sick, well_gpus=(0,))
     assert (without.gpus, without.sick_gpus, without.well_gpus) == (None, sick, (0,))
-    unread = whole.model_copy(update={"gpus": None, "gpus_absent_because": "no driver"})
+    unread = replace(whole, gpus=None, gpus_absent_because="no driver")
     await house.redis.publish_reading(unread)
     ((after,), _) = await house.redis.readings()
     assert (after.gpus, after.sick_gpus, after.well_gpus) == (None, (), ())

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pynvml
 
 from tidegate.edges.nvml import NvmlReader
@@ -34,6 +35,7 @@ _PERSONAL: Final = (
     "Pdi",
     "Hostname",
 )
+_LEFT_OUT: Final = frozenset({"uuid", "pids", "pods"})
 _LOAD: Final = """
 import time, torch
 a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
@@ -137,7 +139,7 @@ async def _read(reader: NvmlReader) -> dict[str, object]:
         return {"absent": read.reason}
     plain = [
         {
-            **gpu.model_dump(mode="json", exclude={"uuid", "pids", "pods"}),
+            **{k: v for k, v in msgspec.structs.asdict(gpu).items() if k not in _LEFT_OUT},
             "has_uuid": gpu.uuid is not None,
             "processes": None if gpu.pids is None else len(gpu.pids),
         }

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,39 @@ async def test_a_refusal_carries_when_to_ask_again(
         await api.get(_PODS)
     assert (raised.value.code, raised.value.retry_after_s) == ("kubernetes-throttled", seconds)
     assert len(server.asked_at) == 1, "a question is asked once"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda api: api.get(_PODS),
+        lambda api: api.put(_PODS, {}),
+        lambda api: api.merge(_PODS, {}),
+        lambda api: api.apply(_PODS, {}, manager="it"),
+        lambda api: api.update(_PODS, {}, manager="it"),
+    ],
+    ids=["get", "put", "merge", "apply", "update"],
+)
+async def test_a_read_or_a_write_is_asked_again_no_sooner_than_the_server_said(
+    crowded: tuple[Crowded, KubernetesApi],
+    ask: Callable[[KubernetesApi], Coroutine[object, object, object]],
+) -> None:
+    server, api = crowded
+    server.retry_after = "1"
+
+    async def is_sent() -> bool:
+        with pytest.raises(Throttled) as raised:
+            await ask(api)
+        assert 0.0 < raised.value.retry_after_s <= 1.0
+        return len(server.asked_at) == 2
+
+    assert not await is_sent()
+    await until(is_sent)
+    first, second = server.asked_at
+    assert second - first >= 1.0
+    with pytest.raises(Throttled):
+        await api.get("/api/v1/nodes")
+    assert len(server.asked_at) == 3, "it says so of each question by itself"
 
 
 async def test_whoever_follows_asks_again_no_sooner_than_it_was_told_to(

@@ -12,7 +12,7 @@ from tests.edges.conftest import BUSY
 from tests.embedded.until import until
 from tests.house.checkout import ROOT
 from tidegate.edges.nvml import NvmlReader, pods_of
-from tidegate.readings import Absent, GpuReading
+from tidegate.readings import Absent, GpuReading, InstanceReading
 
 XID_OF_A_GPU_OFF_THE_BUS = 79
 
@@ -164,6 +164,68 @@ async def test_every_figure_that_a_card_has_is_read(library: Path, gpus: Path) -
     second, _ = await read_with(reader)
     assert (second.sm_utilisation, second.memory_bandwidth_utilisation) == (0.4, 0.25)
     assert second.xids == (48,), "until the driver is loaded anew"
+
+
+def uuid_of(part: int) -> str:
+    return f"MIG-00000000-0000-0000-{part:04}-{0:012}"
+
+
+async def test_a_mig_instance_has_a_utilisation_where_the_card_has_gpm(
+    library: Path, gpus: Path
+) -> None:
+    for index, gpm in enumerate(("gpm=1", "")):
+        add(gpus, index, f"mig=1 instance_0=3 instance_2=5 {gpm}")
+        add(gpus, index, "gpm_graphics_pct_3=90 gpm_sm_pct_3=40 gpm_memory_pct_3=25")
+        add(gpus, index, "gpm_graphics_pct_5=0 gpm_sm_pct_5=0 gpm_memory_pct_5=0")
+    reader = NvmlReader(library)
+    await read_with(reader)
+    before, _ = await read_with(reader)
+    one_sample = (InstanceReading(uuid=uuid_of(0)), InstanceReading(uuid=uuid_of(2)))
+    assert before.instances == one_sample
+    card, without = await read_with(reader)
+    busy, idle = card.instances or ()
+    assert (busy.uuid, busy.utilisation, busy.sm_utilisation) == (uuid_of(0), 0.9, 0.4)
+    assert busy.memory_bandwidth_utilisation == 0.25
+    assert (idle.uuid, idle.utilisation, idle.sm_utilisation) == (uuid_of(2), 0.0, 0.0)
+    assert (card.utilisation, card.fault, card.hung) == (None, None, ())
+    assert [part.utilisation for part in without.instances or ()] == [None, None], "never zero"
+
+
+@pytest.mark.parametrize("code", [2, 3, 999])
+async def test_an_instance_that_cannot_be_read_is_absent_alone_and_no_fault_of_its_card(
+    library: Path, gpus: Path, code: int
+) -> None:
+    add(gpus, 0, f"mig=1 gpm=1 instance_0=3 instance_1=5 gpm_error_3={code}")
+    add(gpus, 0, "gpm_sm_pct_5=40 gpm_graphics_pct_5=50")
+    reader = NvmlReader(library)
+    for _ in range(3):
+        card, _ = await read_with(reader)
+    assert [part.utilisation for part in card.instances or ()] == [None, 0.5]
+    assert (card.fault, card.hung) == (None, ())
+
+
+async def test_an_instance_whose_call_hangs_is_absent_alone(library: Path, gpus: Path) -> None:
+    add(gpus, 0, "mig=1 gpm=1 instance_0=3 instance_1=5 gpm_sm_pct_3=40")
+    add(gpus, 0, "gpm_sm_pct_5=40 gpm_graphics_pct_5=50")
+    reader = NvmlReader(library)
+    for _ in range(3):
+        await read_with(reader)
+    add(gpus, 0, "hang_ms=900 hang_only=gpm_sm_pct_3")
+    card, _ = await read_with(reader)
+    assert [part.utilisation for part in card.instances or ()] == [None, 0.5]
+    assert (card.power_w, card.hung) == (542.5, (f"instance-{uuid_of(0)}",))
+
+
+async def test_a_card_that_is_whole_again_has_no_instances(library: Path, gpus: Path) -> None:
+    clock = [100.0]
+    reader = NvmlReader(library, lambda: clock[-1])
+    whole = (gpus / "gpu-0").read_text().strip()
+    add(gpus, 0, "mig=1 gpm=1 instance_0=3 gpm_sm_pct_3=40")
+    await read_with(reader)
+    assert len((await read_with(reader))[0].instances or ()) == 1
+    (gpus / "gpu-0").write_text(f"{whole} mig=0\n")
+    clock.append(110.0)
+    assert (await read_with(reader))[0].instances is None
 
 
 async def test_a_sample_that_could_not_be_taken_is_compared_with_none(

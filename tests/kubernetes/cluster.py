@@ -84,9 +84,11 @@ async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def following(cluster: Cluster, namespace: str) -> AsyncIterator[KubernetesPools]:
+async def following(
+    cluster: Cluster, namespace: str, discover_every_s: float = 30.0
+) -> AsyncIterator[KubernetesPools]:
     """Follow the pools of a namespace."""
-    async with KubernetesPools(cluster.api, namespace) as pools:
+    async with KubernetesPools(cluster.api, namespace, discover_every_s) as pools:
         yield pools
 
 

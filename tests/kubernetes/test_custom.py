@@ -17,6 +17,7 @@ from tests.kubernetes.cluster import (
     refused,
     until_pool,
     until_scaled,
+    until_state,
 )
 from tests.kubernetes.custom import (
     LEADER_WORKER_SET,
@@ -173,12 +174,26 @@ async def test_a_size_of_a_leader_worker_set_that_a_person_set_is_respected(
         assert str(refusal).startswith('pool "big": kubectl set LeaderWorkerSet big to 3 replicas')
 
 
+async def test_a_kind_that_is_installed_while_the_loop_runs_is_followed(defined: Cluster) -> None:
+    namespace = await defined.namespace()
+    await defined.deploy(namespace, "chat")
+    await uninstall(defined, LEADER_WORKER_SET)
+    async with following(defined, namespace, discover_every_s=0.2) as pools:
+        await until_scaled(pools, "chat", 2)
+        await install(defined, LEADER_WORKER_SET)
+        await defined.api.post(_SETS.format(namespace), leader_worker_set("big", size=2, gpus=1))
+        # A server that has just heard of a kind asks to be left alone with it for a second.
+        await until_state(pools, lambda seen: "big" in seen.pools)
+        await until_scaled(pools, "big", 3)
+        await until_scaled(pools, "chat", 3)
+
+
 async def test_pools_live_on_when_keda_is_taken_away(defined: Cluster) -> None:
     namespace = await defined.namespace()
     await defined.deploy(namespace, "chat")
     await defined.api.post(_KEDA.format(namespace), scaled_object("chat-queue", name="chat"))
     with capture_logs() as logs:
-        async with following(defined, namespace) as pools:
+        async with following(defined, namespace, discover_every_s=0.2) as pools:
             await until_pool(pools, "chat", lambda pool: pool.scaled_by != MANAGER)
             await uninstall(defined, SCALED_OBJECT)
 
@@ -189,4 +204,7 @@ async def test_pools_live_on_when_keda_is_taken_away(defined: Cluster) -> None:
             await until(is_noticed, 30.0)
             await until_scaled(pools, "chat", 3)
             assert (await pools.observe()).pools["chat"].scaled_by == MANAGER
-    await install(defined, SCALED_OBJECT)
+            await install(defined, SCALED_OBJECT)
+            again = scaled_object("chat-queue", name="chat")
+            await defined.api.post(_KEDA.format(namespace), again)
+            await until_state(pools, lambda seen: seen.pools["chat"].scaled_by != MANAGER)

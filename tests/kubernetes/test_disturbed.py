@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -105,7 +106,7 @@ class House:
             told = [gateway(now, rps).demand["image"] for rps in self.rps.values()]
             demand = dict(zip(self.rps, told, strict=True))
             await self.redis.publish_reading(DemandReading(gateway="one", at=now, demand=demand))
-            engines = [engine().model_copy(update={"pool": pool}) for pool in self.rps]
+            engines = [msgspec.structs.replace(engine(), pool=pool) for pool in self.rps]
             await self.redis.publish_reading(node(now, *engines))
             self.published += 1
             await asyncio.sleep(0.5)

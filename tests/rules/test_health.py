@@ -1,5 +1,6 @@
 """What makes a GPU sick, and what does not."""
 
+import msgspec
 import pytest
 
 from tidegate.readings import GpuReading
@@ -16,7 +17,7 @@ from tidegate.rules.health import sickness
     ],
 )
 def test_a_sick_gpu_says_why(told: dict[str, object], reason: str) -> None:
-    assert sickness(GpuReading.model_validate({"index": 0, **told})) == reason
+    assert sickness(msgspec.convert({"index": 0, **told}, GpuReading)) == reason
 
 
 @pytest.mark.parametrize(
@@ -31,4 +32,4 @@ def test_a_sick_gpu_says_why(told: dict[str, object], reason: str) -> None:
     ],
 )
 def test_what_is_absent_or_a_program_s_fault_is_no_sickness(told: dict[str, object]) -> None:
-    assert sickness(GpuReading.model_validate({"index": 0, **told})) is None
+    assert sickness(msgspec.convert({"index": 0, **told}, GpuReading)) is None

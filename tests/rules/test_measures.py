@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tidegate.readings import (
     EngineReading,
     Freshness,
     GpuReading,
+    InstanceReading,
     NodeReading,
     Reading,
     TierDemand,
@@ -25,12 +27,12 @@ NUMBERS = itertools.count()
 
 
 def engine(pool: str = "image", **read: float | None) -> EngineReading:
-    return EngineReading.model_validate({"pool": pool, "replica": f"r-{next(NUMBERS)}", **read})
+    return msgspec.convert({"pool": pool, "replica": f"r-{next(NUMBERS)}", **read}, EngineReading)
 
 
 def node(*engines: EngineReading, age_s: float = 0.0, **more: object) -> NodeReading:
     fields = {"node": f"n{age_s}", "at": NOW - age_s, "engines": engines, **more}
-    return NodeReading.model_validate(fields)
+    return msgspec.convert(fields, NodeReading)
 
 
 def gateway(
@@ -116,7 +118,7 @@ def test_a_replica_that_started_nothing_waits_no_time_only_where_nobody_queues()
 
 def version(number: str, **read: float | None) -> EngineReading:
     told = {"model": "chat", "version": number, "replica": "one"}
-    return engine("image", **read).model_copy(update=told)
+    return msgspec.structs.replace(engine("image", **read), **told)
 
 
 def test_a_full_version_is_not_hidden_by_the_mean_of_all() -> None:
@@ -214,6 +216,25 @@ def test_a_duty_cycle_is_of_the_gpus_under_the_pool_alone() -> None:
     assert duty(node(*under, gpus=None)).freshness is Freshness.ABSENT
     assert duty(node(engine(), gpus=cards)).freshness is Freshness.ABSENT
     assert duty(node(*under, gpus=cards, age_s=GONE_S + 1.0)).freshness is Freshness.ABSENT
+
+
+def test_a_duty_cycle_is_of_the_mig_instance_that_the_pool_has_and_absent_without_one() -> None:
+    parts = (
+        InstanceReading(uuid="MIG-1", utilisation=0.9),
+        InstanceReading(uuid="MIG-2", utilisation=0.1),
+        InstanceReading(uuid="MIG-3"),
+    )
+    cards = (GpuReading(index=0, is_partitioned=True, instances=parts),)
+
+    def duty(*instances: str | None) -> float | None:
+        on = [msgspec.structs.replace(engine(gpu=0), instance=each) for each in instances]
+        read = [node(*on, gpus=cards)]
+        return measures.gpu_utilisation(read, "image", now=NOW, limit_s=LIMIT_S).value
+
+    assert duty("MIG-1") == 0.9
+    assert duty("MIG-1", "MIG-2", "MIG-3") == 0.5
+    assert duty("MIG-3") is None, "GPM tells nothing of it: absent, not idle"
+    assert duty(None) is None, "nobody knows which it has"
 
 
 def shed(admitted: float, refused: float, let_in: float | None) -> float:

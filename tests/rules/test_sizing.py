@@ -194,7 +194,45 @@ def test_a_pool_shrinks_only_to_the_largest_need_of_the_window(
     assert decision.needed_replicas >= max(within, default=0)
     assert decision.recent[-1].at == NOW_S
     kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
-    assert decision.recent[:-1] == tuple(n for n in recent if NOW_S - n.at <= kept_s)
+    assert all(n in recent and NOW_S - n.at <= kept_s for n in decision.recent[:-1])
+
+
+ticks = st.tuples(
+    st.sampled_from([0.5, 1.0, 3.0, 20.0, 70.0, -40.0]),
+    st.floats(0.0, 200.0),
+    st.integers(-2, 2),
+    st.booleans(),
+)
+
+
+@given(
+    drawn=pool_intents(),
+    objective=st.sampled_from([None, 0.95]),
+    told=st.lists(ticks, max_size=40),
+)
+def test_what_is_forgotten_within_a_window_changes_no_size(
+    drawn: PoolIntent, objective: float | None, told: list[tuple[float, float, int, bool]]
+) -> None:
+    pool = drawn.model_copy(update={"gated_objective": objective})
+    now, replicas = NOW_S, 4
+    few: tuple[Need, ...] = ()
+    every: tuple[Need, ...] = ()
+    for passed_s, rate, by_hand, is_read in told:
+        now += passed_s
+        seen = seen_at(rate if is_read else None, replicas=max(0, replicas + by_hand))
+        decision = decide_replicas(seen, pool, few, now)
+        remembered = decide_replicas(seen, pool, every, now)
+        assert replace(decision, recent=()) == replace(remembered, recent=())
+        few, replicas = decision.recent, decision.replicas
+        every = (*every, *remembered.recent[-1:]) if is_read else every
+
+
+def test_of_an_hour_of_the_same_demand_few_needs_are_kept() -> None:
+    recent: tuple[Need, ...] = ()
+    for second in range(3600):
+        seen = seen_at(50.0 + second * 7 % 30, replicas=16)
+        recent = decide_replicas(seen, pool_intent(), recent, NOW_S + second).recent
+    assert len(recent) < 40
 
 
 def test_a_window_of_demand_smooths_what_a_booking_could_not_meet() -> None:

@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -99,10 +100,12 @@ def test_a_trace_with_mistakes_is_told(tmp_path: Path, text: str) -> None:
         play_demand(LAUNCH_DAY, path)
 
 
-def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def demo(
+    folder: Path, *arguments: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the demo as `make demo` does, in a folder of its own, until it ends by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "scenarios.demo"],
+        [sys.executable, "-m", "scenarios.demo", *arguments],
         cwd=folder,
         env={**os.environ, "HEADLESS": "1", "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -151,13 +154,38 @@ def test_a_folder_that_a_person_named_is_never_removed(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("keep me")
-    ended = subprocess.run(
-        [sys.executable, "-m", "scenarios.demo", "--folder", str(mine)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "STORY": "lunch-day"},
-        capture_output=True,
-        timeout=60.0,
-        check=False,
-    )
-    assert ended.returncode == 1
+    assert demo(tmp_path, "--folder", mine, STORY="lunch-day").returncode == 1
     assert (mine / "notes.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(
+    ("held", "named"),
+    [
+        (("record.db", "addresses.json"), "addresses.json, record.db"),
+        ("gfedcba", "a, b, c, d, e and 2 more"),
+    ],
+)
+def test_a_folder_that_was_used_before_is_one_clear_line_and_is_left_as_it_was(
+    tmp_path: Path, held: Sequence[str], named: str
+) -> None:
+    used = tmp_path / "used"
+    used.mkdir()
+    for name in held:
+        (used / name).write_text("of an earlier story")
+    ended = demo(tmp_path, "--folder", used)
+    assert ended.returncode == 1
+    (told,) = [said for said in ended.stderr.splitlines() if said]
+    assert told == (
+        f"--folder {used}: got one with {named} in it, expected a new or an empty one. "
+        "A story goes on from nothing that another left: name another folder, or empty this."
+    )
+    assert sorted(each.name for each in used.iterdir()) == sorted(held)
+    assert started_in(used) == []
+
+
+def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("keep me")
+    ended = demo(tmp_path, "--folder", tmp_path / "notes.txt")
+    assert ended.returncode == 1
+    (told,) = [said for said in ended.stderr.splitlines() if said]
+    assert told.startswith(f"--folder {tmp_path / 'notes.txt'}: cannot be used (")

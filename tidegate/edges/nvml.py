@@ -5,13 +5,15 @@ import ctypes
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pynvml
 
 from tidegate.edges.hanging import Call, HangingCalls
-from tidegate.readings import Absent, GpuReading
+from tidegate.readings import Absent, GpuReading, InstanceReading
 
 _OPEN_WITHIN_S: Final = 1.0
 _CALL_WITHIN_S: Final = 0.25
@@ -55,6 +57,14 @@ _THROTTLED_BY: Final = {
     pynvml.nvmlClocksEventReasonSyncBoost: "sync_boost",
 }
 """Idle and set clocks are reasons too, but nothing throttles the card then."""
+
+
+_OF_CARD: Final = {
+    "sm_utilisation": pynvml.NVML_GPM_METRIC_SM_UTIL,
+    "memory_bandwidth_utilisation": pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL,
+}
+_OF_INSTANCE: Final = {"utilisation": pynvml.NVML_GPM_METRIC_GRAPHICS_UTIL, **_OF_CARD}
+"""An instance has no duty cycle of NVML's: GPM tells the share in which any kernel ran."""
 
 
 class NvmlReader:
@@ -137,16 +147,16 @@ class _Card:
         self._placed: tuple[tuple[int, ...], tuple[str, ...]] | None = None
         self._events: object | None = None
         self._partitioned: tuple[float, bool] | None = None
-        self._samples: list[Any] = []
-        self._has_sample = False
+        self._samples = _Samples(_OF_CARD)
+        self._instances: tuple[_Instance, ...] = ()
         self._xids: set[int] = set()
         self._figures: Mapping[str, Call] = {
             "identity": self._identity,
             "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(self._handle()).gpu / 100,
             "memory": self._memory,
             "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle()) / 1000,
-            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(
-                self._handle(), pynvml.NVML_TEMPERATURE_GPU
+            "temperature_c": lambda: float(
+                pynvml.nvmlDeviceGetTemperature(self._handle(), pynvml.NVML_TEMPERATURE_GPU)
             ),
             "ecc_errors": lambda: pynvml.nvmlDeviceGetTotalEccErrors(
                 self._handle(), pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
@@ -156,7 +166,9 @@ class _Card:
             "throttled_by": self._throttled_by,
             "remapped_rows": lambda: pynvml.nvmlDeviceGetRemappedRows(self._handle()),
             "is_partitioned": self._is_partitioned,
-            "gpm": self._gpm,
+            "gpm": lambda: self._gpm(
+                self._samples, lambda sample: pynvml.nvmlGpmSampleGet(self._handle(), sample)
+            ),
             "xids": self._newest_xids,
             "processes": self._processes,
         }
@@ -170,7 +182,11 @@ class _Card:
 
     async def read(self) -> GpuReading | pynvml.NVMLError:
         """Read what answers in time; an error only where the driver itself is gone."""
-        answers = await self._calls.make(self._figures)
+        instances = {f"instance-{each.uuid}": each for each in self._instances}
+        calls = {name: partial(self._gpm_of, each) for name, each in instances.items()}
+        answers = await self._calls.make({**self._figures, **calls})
+        # Also where its call hangs or fails: an instance that is gone is no fault of its card.
+        parts = {name: answers.pop(name, None) for name in instances}
         figures: dict[str, Any] = {}
         faults: list[str] = []
         for name, answer in answers.items():
@@ -192,6 +208,11 @@ class _Card:
             figures["remapped_rows"] = corrected + uncorrected
             figures["is_row_remap_pending"] = pending != 0
             figures["has_row_remap_failed"] = failed != 0
+        if figures.get("is_partitioned"):
+            figures["instances"] = tuple(
+                InstanceReading(uuid=each.uuid, **_figures_of(parts[name]))
+                for name, each in instances.items()
+            )
         return GpuReading(
             index=self._index,
             fault=faults[0] if faults else None,
@@ -233,7 +254,9 @@ class _Card:
     def _is_partitioned(self) -> bool:
         now = self._clock()
         if self._partitioned is None or now >= self._partitioned[0] + _PARTITIONED_EVERY_S:
-            self._partitioned = (now, pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1)
+            is_partitioned = pynvml.nvmlDeviceGetMigMode(self._handle())[0] == 1
+            self._instances = self._find_instances() if is_partitioned else ()
+            self._partitioned = (now, is_partitioned)
         return self._partitioned[1]
 
     def _processes(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
@@ -259,29 +282,84 @@ class _Card:
                 raise
         return tuple(sorted(self._xids))
 
-    def _gpm(self) -> dict[str, float]:
-        """Say how busy the card was since the reading before: nothing at the first one."""
-        if not pynvml.nvmlGpmQueryDeviceSupport(self._handle()).isSupportedDevice:
-            return {}
-        while len(self._samples) < 2:  # noqa: PLR2004 - one before, one now
-            self._samples.append(pynvml.nvmlGpmSampleAlloc())
-        had_sample, self._has_sample = self._has_sample, False
-        self._samples.reverse()
-        before, now = self._samples
-        pynvml.nvmlGpmSampleGet(self._handle(), now)
-        self._has_sample = True
-        if not had_sample:
+    def _find_instances(self) -> tuple["_Instance", ...]:
+        """Return the MIG instances; one that was known goes on with the sample it has."""
+        known = {each.uuid: each for each in self._instances}
+        found: list[_Instance] = []
+        for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(self._handle())):
+            try:
+                part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle(), index)
+            except pynvml.NVMLError as error:
+                if error.value not in _FIGURE_MISSING:
+                    raise
+                continue  # there may be gaps
+            uuid: str = pynvml.nvmlDeviceGetUUID(part)
+            gpu_instance: int = pynvml.nvmlDeviceGetGpuInstanceId(part)
+            found.append(known.get(uuid) or _Instance(uuid, gpu_instance, _Samples(_OF_INSTANCE)))
+        return tuple(found)
+
+    def _gpm_of(self, part: "_Instance") -> dict[str, float]:
+        return self._gpm(
+            part.samples,
+            lambda sample: pynvml.nvmlGpmMigSampleGet(self._handle(), part.gpu_instance, sample),
+        )
+
+    def _gpm(self, samples: "_Samples", take: Callable[[Any], object]) -> dict[str, float]:
+        """Say how busy something was since the reading before; nothing where GPM is not."""
+        is_there = pynvml.nvmlGpmQueryDeviceSupport(self._handle()).isSupportedDevice
+        return samples.compare(take) if is_there else {}
+
+
+class _Samples:
+    """Two samples of GPM, which compares the one before with the one now."""
+
+    def __init__(self, metrics: Mapping[str, int]) -> None:
+        self._metrics = metrics
+        self._held: list[Any] = []
+        self._is_taken = False
+
+    def compare(self, take: Callable[[Any], object]) -> dict[str, float]:
+        """Take a sample; returns the shares since the one before: nothing at the first one."""
+        while len(self._held) < 2:  # noqa: PLR2004 - one before, one now
+            self._held.append(pynvml.nvmlGpmSampleAlloc())
+        was_taken, self._is_taken = self._is_taken, False
+        self._held.reverse()
+        before, now = self._held
+        take(now)
+        self._is_taken = True
+        if not was_taken:
             return {}  # a sample that was never taken is an invalid argument, and no fault
         asked = pynvml.c_nvmlGpmMetricsGet_t()
         asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
-        asked.numMetrics = 2
+        asked.numMetrics = len(self._metrics)
         asked.sample1, asked.sample2 = before, now
-        asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
-        asked.metrics[1].metricId = pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL
+        for metric, metric_id in zip(asked.metrics, self._metrics.values(), strict=False):
+            metric.metricId = metric_id
         pynvml.nvmlGpmMetricsGet(asked)
-        names = ("sm_utilisation", "memory_bandwidth_utilisation")
-        told = zip(names, asked.metrics, strict=False)
+        told = zip(self._metrics, asked.metrics, strict=False)
         return {name: metric.value / 100 for name, metric in told if metric.nvmlReturn == 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """A MIG instance, as it is named and as GPM is asked for it."""
+
+    uuid: str
+    gpu_instance: int
+    samples: _Samples
+
+
+def _figures_of(answer: object) -> dict[str, Any]:
+    """Return what GPM told of an instance; nothing where it did not answer, or with an error."""
+    match answer:
+        case dict():
+            return answer
+        case None | pynvml.NVMLError():
+            return {}
+        case Exception():
+            raise answer
+        case _:
+            raise TypeError(answer)
 
 
 def _name_of(error: pynvml.NVMLError) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from tidegate.readings import DemandReading, GpuReading, NodeReading
 from tidegate.rules.health import with_health
@@ -32,9 +32,10 @@ return answer
 
 R = TypeVar("R", NodeReading, DemandReading)
 
-_NODES: Final = TypeAdapter(list[NodeReading])
-_GATEWAYS: Final = TypeAdapter(list[DemandReading])
-_CARDS: Final = TypeAdapter(tuple[GpuReading, ...])
+_NODES: Final = msgspec.json.Decoder(list[NodeReading])
+_GATEWAYS: Final = msgspec.json.Decoder(list[DemandReading])
+_CARDS: Final = msgspec.json.Decoder(tuple[GpuReading, ...])
+_as_json: Final = msgspec.json.Encoder().encode
 
 
 def field_of(reading: NodeReading | DemandReading) -> str:
@@ -49,10 +50,9 @@ def field_of(reading: NodeReading | DemandReading) -> str:
 def split(reading: NodeReading | DemandReading) -> tuple[str, str | None]:
     """Return a reading as text without its cards, and the cards where there are any."""
     if isinstance(reading, DemandReading) or reading.gpus is None:
-        return reading.model_dump_json(exclude_defaults=True), None
-    # What is as by default is not written: a quarter of what every tick reads.
-    whole = with_health(reading).model_copy(update={"gpus": None})
-    return whole.model_dump_json(exclude_defaults=True), _CARDS.dump_json(reading.gpus).decode()
+        return _as_json(reading).decode(), None
+    whole = msgspec.structs.replace(with_health(reading), gpus=None)
+    return _as_json(whole).decode(), _as_json(reading.gpus).decode()
 
 
 def read_all(
@@ -76,22 +76,22 @@ def _with_cards(node: NodeReading, cards: str | None) -> NodeReading:
     if cards is None or node.gpus is not None:
         return node
     try:
-        return node.model_copy(update={"gpus": _CARDS.validate_json(cards)})
-    except ValidationError:
+        return msgspec.structs.replace(node, gpus=_CARDS.decode(cards))
+    except msgspec.DecodeError:
         return node
 
 
-def _read(kind: TypeAdapter[list[R]], texts: str) -> Sequence[R]:
+def _read(kind: "msgspec.json.Decoder[list[R]]", texts: str) -> Sequence[R]:
     try:
-        return kind.validate_json(f"[{texts.replace(chr(10), ',')}]")
-    except ValidationError:
+        return kind.decode(f"[{texts.replace(chr(10), ',')}]")
+    except msgspec.DecodeError:
         return list(_each(kind, texts.split("\n")))
 
 
-def _each(kind: TypeAdapter[list[R]], texts: Sequence[str]) -> Iterator[R]:
+def _each(kind: "msgspec.json.Decoder[list[R]]", texts: Sequence[str]) -> Iterator[R]:
     """Read them one by one: written by another release, a reading is seen as absent."""
     for text in texts:
         try:
-            yield from kind.validate_json(f"[{text}]")
-        except ValidationError:
+            yield from kind.decode(f"[{text}]")
+        except msgspec.DecodeError:
             continue

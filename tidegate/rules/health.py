@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from tidegate.readings import GpuReading, NodeReading, SickGpu
 
 _XIDS_OF_PROGRAMS: Final = frozenset({13, 31, 43, 45, 68, 109})
@@ -35,4 +37,4 @@ def with_health(node: NodeReading) -> NodeReading:
     found = [(gpu, sickness(gpu)) for gpu in node.gpus]
     sick = (SickGpu(index=gpu.index, uuid=gpu.uuid, reason=why) for gpu, why in found if why)
     well = (gpu.index for gpu, why in found if why is None and not gpu.hung)
-    return node.model_copy(update={"sick_gpus": tuple(sick), "well_gpus": tuple(well)})
+    return msgspec.structs.replace(node, sick_gpus=tuple(sick), well_gpus=tuple(well))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from tidegate.readings import DemandReading, EngineReading, NodeReading, Reading, TierDemand
 
 _GONE_AFTER_LIMITS: Final = 10.0
@@ -25,7 +27,7 @@ def by_pool(nodes: Iterable[NodeReading]) -> dict[str, list[NodeReading]]:
             serves = node
             if len(pools) > 1:
                 engines = tuple(engine for engine in node.engines if engine.pool == pool)
-                serves = node.model_copy(update={"engines": engines})
+                serves = msgspec.structs.replace(node, engines=engines)
             found.setdefault(pool, []).append(serves)
     return found
 
@@ -60,15 +62,17 @@ def waiting_requests(
 def gpu_utilisation(
     nodes: Sequence[NodeReading], pool: str, *, now: float, limit_s: float
 ) -> Reading:
-    """Mean duty cycle of the GPUs under a pool's replicas, 0 to 1."""
+    """Mean duty cycle of the GPUs, or MIG instances, under a pool's replicas, 0 to 1."""
     values: list[float] = []
     ages: list[float] = []
     for node in _lately(nodes, now, limit_s):
-        under_pool = {e.gpu for e in node.engines if e.pool == pool}
+        under_pool = {(e.gpu, e.instance) for e in node.engines if e.pool == pool}
         for gpu in node.gpus or ():
-            if gpu.index in under_pool and gpu.utilisation is not None:
-                values.append(gpu.utilisation)
-                ages.append(now - node.at)
+            parts = ((each.uuid, each.utilisation) for each in gpu.instances or ())
+            for instance, utilisation in ((None, gpu.utilisation), *parts):
+                if (gpu.index, instance) in under_pool and utilisation is not None:
+                    values.append(utilisation)
+                    ages.append(now - node.at)
     return _mean("gpu_utilisation", values, ages, limit_s)
 
 

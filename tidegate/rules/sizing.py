@@ -155,10 +155,10 @@ def decide_replicas(
     demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        within = (n for n in recent if now - n.at <= _kept_s(pool))
         need = _need(demanded, seen, pool, is_first=not recent, now=now)
-        kept = (*within, replace(need, utilisation=utilisation))
-        counted = tuple(n for n in kept if now - n.at <= pool.scale_down_window_s)
+        needs = (*recent, replace(need, utilisation=utilisation))
+        counted = tuple(n for n in needs if now - n.at <= pool.scale_down_window_s)
+        kept = _remembered(needs, pool, now)
     needed = max((n.replicas for n in counted), default=0)
     wanted, limiter = _over_the_window(demanded, needed, counted, pool)
     if not missing and wanted < seen.booked_replicas and _may_load(pool, recent, now):
@@ -179,6 +179,29 @@ def _kept_s(pool: PoolIntent) -> float:
     """Seconds for which a need still tells something."""
     kept_s = max(pool.scale_down_window_s, pool.cold_start_p90_s)
     return kept_s if pool.gated_objective is None else max(kept_s, demand_window_s(pool))
+
+
+def _remembered(needs: tuple[Need, ...], pool: PoolIntent, now: float) -> tuple[Need, ...]:
+    """Leave out what no tick will count: it is too old, or a later one needed as much.
+
+    At a tick a second a window of ten minutes would be 600 needs, looked through at each tick.
+    """
+    kept: list[Need] = []
+    kept_s, averaged_s = _kept_s(pool), demand_window_s(pool)
+    replicas = wanted = -1
+    has_grown, later_at = False, math.inf
+    for need in reversed(needs):
+        age_s = now - need.at
+        if need.at > later_at:  # a clock was set back: what was told after it is over sooner
+            replicas, wanted, has_grown = -1, -1, False
+        later_at = need.at
+        is_largest = need.replicas > replicas or need.wanted > wanted
+        tells_more = is_largest or (need.has_grown and not has_grown)
+        if age_s <= kept_s and (age_s <= averaged_s or tells_more):
+            kept.append(need)
+            replicas, wanted = max(replicas, need.replicas), max(wanted, need.wanted)
+            has_grown = has_grown or need.has_grown
+    return tuple(reversed(kept))
 
 
 def _may_load(pool: PoolIntent, recent: tuple[Need, ...], now: float) -> bool:
@@ -228,7 +251,8 @@ def _demanded(
     read_rps = seen.demand_rps.fresh_value
     if read_rps is None:
         return None
-    fresh = (n.demand_rps for n in recent if now - n.at <= demand_window_s(pool))
+    averaged_s = demand_window_s(pool)
+    fresh = (n.demand_rps for n in recent if now - n.at <= averaged_s)
     lately = [rps for rps in fresh if rps is not None]
     mean_rps = (sum(lately) + read_rps) / (len(lately) + 1)
     backlog = seen.waiting.fresh_value or 0.0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Self
@@ -43,6 +44,8 @@ class KubernetesApi:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._not_before: dict[tuple[str, str], float] = {}
+        """By method and path, when a server that throttles wants to be asked again."""
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> Self:
@@ -135,6 +138,7 @@ class KubernetesApi:
         body: Json | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
+        self._wait_no_less(method, path)
         timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
         try:
             question = Question(method, path, query or {}, headers or {}, body)
@@ -143,9 +147,23 @@ class KubernetesApi:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 _raise(path, response, content)
             answer: Json = json.loads(content)
+        except Throttled as error:
+            self._not_before[method, path] = time.monotonic() + error.retry_after_s
+            raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _away(path, error) from error
         return answer
+
+    def _wait_no_less(self, method: str, path: str) -> None:
+        """Raise Throttled where the server has asked to be left alone with this for longer."""
+        left_s = self._not_before.get((method, path), 0.0) - time.monotonic()
+        if left_s > 0.0:
+            raise Throttled(_busy(f"kubernetes: {path}: not asked again yet"), retry_after_s=left_s)
+        self._not_before.pop((method, path), None)
+
+
+def _busy(told: str) -> str:
+    return f"{told}. It has too much to do: nothing changes until it answers again."
 
 
 def _read_event(told: Json) -> tuple[str, Json]:
@@ -170,9 +188,8 @@ def _raise(path: str, response: Any, content: bytes) -> None:  # noqa: ANN401 - 
         case HTTPStatus.GONE:
             raise Expired(told, code="kubernetes-expired")
         case HTTPStatus.TOO_MANY_REQUESTS:
-            message = f"{told}. It has too much to do: nothing changes until it answers again."
             asked = response.headers.get("Retry-After", "")
-            raise Throttled(message, retry_after_s=float(asked) if asked.isdecimal() else 0.0)
+            raise Throttled(_busy(told), retry_after_s=float(asked) if asked.isdecimal() else 0.0)
         case HTTPStatus.NOT_FOUND:
             raise Refused(told, code="not-found")
         case HTTPStatus.FORBIDDEN | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.BAD_REQUEST:

@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 
 from tidegate.cluster import ClusterState, Pod, PoolStatus
-from tidegate.edges.kubernetes.api import DEADLINE_S, Conflict, Json, KubernetesApi
+from tidegate.edges.kubernetes.api import DEADLINE_S, Conflict, Json, KubernetesApi, Throttled
 from tidegate.edges.kubernetes.informer import Informer
 from tidegate.edges.kubernetes.reading import (
     MANAGER,
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 RESPECTED: Final = timedelta(minutes=10)
 """How long a size that somebody else has set is left alone."""
 
+_DISCOVER_EVERY_S: Final = 30.0
 _TRIES: Final = 5
 _DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _OF_ANOTHER: Final = frozenset({"ReplicaSet", "ReplicationController"})
@@ -45,6 +46,8 @@ _KEDA: Final = ("keda.sh", "ScaledObject")
 @dataclass(frozen=True, slots=True)
 class _Kind:
     kind: str
+    name: str
+    """Whatever its version: the group, and the resource."""
     collection: str
     """The path of its objects in the namespace."""
     is_scalable: bool
@@ -57,9 +60,12 @@ class KubernetesPools:
     on what may be old.
     """
 
-    def __init__(self, api: KubernetesApi, namespace: str) -> None:
+    def __init__(
+        self, api: KubernetesApi, namespace: str, discover_every_s: float = _DISCOVER_EVERY_S
+    ) -> None:
         self._api = api
         self._namespace = namespace
+        self._discover_every_s = discover_every_s
         self._kinds: dict[str, _Kind] = {}
         self._workloads: dict[str, Informer] = {}
         self._scalers: dict[str, Informer] = {}
@@ -254,24 +260,53 @@ class KubernetesPools:
     # Following.
 
     async def _follow(self) -> None:
-        """Find out which kinds have a scale, and follow them and all that bears on them."""
-        await self._discover()
-        self._note_change()
+        """Find out which kinds have a scale, and follow them and all that bears on them.
+
+        Goes on to look for kinds: one may be installed, or taken out and installed again, later.
+        """
         async with asyncio.TaskGroup() as group:
             for informer in (self._pods, self._nodes, self._budgets):
                 group.create_task(informer.follow())
-            for path, informer in list(self._scalers.items()):
-                group.create_task(self._follow_where_there(path, informer))
-            for path, informer in list(self._workloads.items()):
+            while True:
+                asked_s = 0.0
+                try:
+                    await self._discover(group)
+                except Unavailable as error:
+                    log.warning("kubernetes.not_followed", path="/apis", reason=str(error))
+                    asked_s = error.retry_after_s if isinstance(error, Throttled) else 0.0
+                # Until the first answer nothing is known, and all is held.
+                await asyncio.sleep(max(self._discover_every_s if self._kinds else 1.0, asked_s))
+
+    async def _discover(self, group: asyncio.TaskGroup) -> None:
+        """Follow each kind that was not known yet."""
+        found = await self._api.get("/apis", accept=_DISCOVERY)
+        # By another version the same objects would be seen twice: it is followed when this is gone.
+        known = {each.name for each in self._kinds.values()}
+        new = [each for each in self._kinds_in(found) if each.name not in known]
+        for kind in new:
+            path = kind.collection
+            self._kinds[path] = kind
+            if kind.is_scalable:
+                informer = self._workloads[path] = self._informer(path, selector=POOL_LABEL)
                 group.create_task(self._follow_where_allowed(path, informer))
+            else:
+                informer = self._scalers[path] = self._informer(path)
+                group.create_task(self._follow_where_there(path, informer))
+        if new:
+            self._note_change()
 
     async def _follow_where_allowed(self, path: str, informer: Informer) -> None:
-        """Follow a kind of workload; one that the role does not name is no pool's."""
+        """Follow a kind of workload; one that may not be read, or that is gone, is no pool's.
+
+        What is gone may come back; a role that names another kind takes a new start.
+        """
         try:
             await informer.follow()
         except Refused as refusal:
             log.info("kubernetes.not_followed", path=path, reason=str(refusal))
             del self._workloads[path]
+            if refusal.code == "not-found":
+                del self._kinds[path]
             self._note_change()
 
     async def _follow_where_there(self, path: str, informer: Informer) -> None:
@@ -285,23 +320,8 @@ class KubernetesPools:
             if refusal.code != "not-found":
                 raise
             log.info("kubernetes.not_followed", path=path, reason=str(refusal))
-            del self._scalers[path]
+            del self._scalers[path], self._kinds[path]
             self._note_change()
-
-    async def _discover(self) -> None:
-        while not self._kinds:
-            try:
-                found = await self._api.get("/apis", accept=_DISCOVERY)
-            except Unavailable as error:
-                log.warning("kubernetes.not_followed", path="/apis", reason=str(error))
-                await asyncio.sleep(1.0)
-                continue
-            self._kinds = {each.collection: each for each in self._kinds_in(found)}
-        for path, kind in self._kinds.items():
-            if kind.is_scalable:
-                self._workloads[path] = self._informer(path, selector=POOL_LABEL)
-            else:
-                self._scalers[path] = self._informer(path)
 
     def _kinds_in(self, found: Json) -> Iterator[_Kind]:
         for group in found["items"]:
@@ -314,7 +334,7 @@ class KubernetesPools:
                 if each["scope"] == "Namespaced" and (is_scalable or is_scaler):
                     version = f"/apis/{name}/{preferred['version']}"
                     path = f"{version}/namespaces/{self._namespace}/{each['resource']}"
-                    yield _Kind(kind, path, is_scalable)
+                    yield _Kind(kind, f"{name}/{each['resource']}", path, is_scalable)
 
     def _informer(self, path: str, *, selector: str | None = None) -> Informer:
         return Informer(self._api, path, self._note_change, selector=selector)
