@@ -16,7 +16,9 @@ SMOOTHED_COLD_STARTS: Final = 6.0
 """Demand is averaged over so many cold starts, within REACTION_S."""
 LEARNING_GAIN: Final = 0.05
 """Utilisation lost in one cold start in which the gate lets nobody in."""
-LEARNED_WITHIN: Final = (0.75, 1.25)
+USUAL_OVER_S: Final = 3600.0
+"""What a pool's demand usually is, is its mean over about this long."""
+LEARNED_WITHIN: Final = (0.5, 1.25)
 """What is learned stays within these factors of the pool's `target_utilisation`."""
 
 
@@ -65,9 +67,13 @@ class Need:
     demand_rps: float | None = None
     """As read at that tick."""
     utilisation: float | None = None
-    """As sized for; None in what an older release kept."""
+    """As sized for."""
     has_grown: bool = False
     """Whether replicas were booked at that tick."""
+    since: float = -math.inf
+    """When the pool's sizing began, in seconds since the epoch."""
+    usual_rps: float | None = None
+    """What its demand usually is; None before that can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +113,44 @@ def learn_utilisation(
     """Return the utilisation to size for: the pool's, or what its `gated_objective` has taught.
 
     Adaptive conformal inference (Gibbs and Candès, 2021) on who is not let in: each second moves
-    the utilisation by gain · (1 − objective − missed), so that over any long time the mean of
-    what is missed comes to 1 − objective, whatever demand does. The gain is LEARNING_GAIN over
-    the cold start. Nothing is learned where the pool could not book more anyway, nor blindly.
+    the utilisation by gain · demand / usual · (1 − objective − missed), so that over any long time
+    the mean of what is missed, request by request, comes to 1 − objective, whatever demand does.
+    The gain is LEARNING_GAIN over the cold start. Nothing is learned before a size that was asked
+    for could be seen, nor where the pool could not book more anyway, nor blindly.
     """
-    if pool.gated_objective is None:
+    if pool.gated_objective is None or not recent:
         return pool.target_utilisation
-    last = recent[-1] if recent else None
-    before = None if last is None else last.utilisation
+    last = recent[-1]
+    before = pool.target_utilisation if last.utilisation is None else last.utilisation
     let_in = None if seen.let_in is None else seen.let_in.fresh_value
-    if last is None or before is None:
-        return pool.target_utilisation
-    if let_in is None or seen.booked_replicas >= most_replicas(pool):
+    demand_rps = seen.demand_rps.fresh_value
+    if let_in is None or demand_rps is None or last.usual_rps is None:
+        return before
+    if seen.booked_replicas >= most_replicas(pool):
         return before
     passed_s = min(max(0.0, now - last.at), pool.reading_limit_s)
     gain = LEARNING_GAIN / max(pool.cold_start_p50_s, pool.reading_limit_s)
-    learned = before + gain * passed_s * (let_in - pool.gated_objective)
+    weight = demand_rps / last.usual_rps
+    learned = before + gain * passed_s * weight * (let_in - pool.gated_objective)
     low, high = (factor * pool.target_utilisation for factor in LEARNED_WITHIN)
     return min(high, max(low, learned))
+
+
+def usual_rps(pool: PoolIntent, recent: tuple[Need, ...], rps: float, now: float) -> float | None:
+    """Return the mean of a pool's demand over about USUAL_OVER_S, with what was read now.
+
+    None until a slow cold start and a window of demand have passed since its sizing began, when
+    what was asked for first can be seen; it begins with the mean of that window.
+    """
+    last = recent[-1] if recent else None
+    settled_s = pool.cold_start_p90_s + demand_window_s(pool)
+    if pool.gated_objective is None or last is None or now - last.since < settled_s:
+        return None
+    if not last.usual_rps:
+        known = [n.demand_rps for n in recent if n.demand_rps is not None]
+        return (sum(known) + rps) / (len(known) + 1) or None
+    passed_s = min(max(0.0, now - last.at), pool.reading_limit_s)
+    return last.usual_rps + (rps - last.usual_rps) * passed_s / USUAL_OVER_S
 
 
 def most_replicas(pool: PoolIntent) -> int:
@@ -155,8 +181,7 @@ def decide_replicas(
     demanded = _demanded(seen, pool, recent, now, utilisation)
     kept = counted = recent
     if demanded is not None:
-        need = _need(demanded, seen, pool, is_first=not recent, now=now)
-        needs = (*recent, replace(need, utilisation=utilisation))
+        needs = (*recent, _need(demanded, utilisation, seen, pool, recent, now))
         counted = tuple(n for n in needs if now - n.at <= pool.scale_down_window_s)
         kept = _remembered(needs, pool, now)
     needed = max((n.replicas for n in counted), default=0)
@@ -189,12 +214,9 @@ def _remembered(needs: tuple[Need, ...], pool: PoolIntent, now: float) -> tuple[
     kept: list[Need] = []
     kept_s, averaged_s = _kept_s(pool), demand_window_s(pool)
     replicas = wanted = -1
-    has_grown, later_at = False, math.inf
+    has_grown = False
     for need in reversed(needs):
         age_s = now - need.at
-        if need.at > later_at:  # a clock was set back: what was told after it is over sooner
-            replicas, wanted, has_grown = -1, -1, False
-        later_at = need.at
         is_largest = need.replicas > replicas or need.wanted > wanted
         tells_more = is_largest or (need.has_grown and not has_grown)
         if age_s <= kept_s and (age_s <= averaged_s or tells_more):
@@ -209,11 +231,27 @@ def _may_load(pool: PoolIntent, recent: tuple[Need, ...], now: float) -> bool:
     return any(n.has_grown and now - n.at <= pool.cold_start_p90_s for n in recent)
 
 
-def _need(demanded: int, seen: PoolSeen, pool: PoolIntent, *, is_first: bool, now: float) -> Need:
+def _need(
+    demanded: int,
+    utilisation: float,
+    seen: PoolSeen,
+    pool: PoolIntent,
+    recent: tuple[Need, ...],
+    now: float,
+) -> Need:
     wanted, _ = _with_reservations(demanded, pool)
     # Whoever starts anew has forgotten the window: what is booked was wanted, until it is past.
-    booked = seen.booked_replicas if is_first else 0
-    return Need(now, demanded, max(wanted, booked), seen.demand_rps.fresh_value)
+    booked = 0 if recent else seen.booked_replicas
+    rps = seen.demand_rps.fresh_value
+    return Need(
+        now,
+        demanded,
+        max(wanted, booked),
+        rps,
+        utilisation=utilisation,
+        since=recent[-1].since if recent else now,
+        usual_rps=None if rps is None else usual_rps(pool, recent, rps, now),
+    )
 
 
 def _over_the_window(
