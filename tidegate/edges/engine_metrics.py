@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from pydantic import BaseModel, ConfigDict
 
 from tidegate.errors import Unavailable
 from tidegate.readings import EngineReading
@@ -21,10 +21,8 @@ _DEADLINE_S: Final = 0.8
 _REPLICAS_REMEMBERED: Final = 4_096
 
 
-class EngineSeries(BaseModel):
+class EngineSeries(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """What one engine calls its series, as in engines.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
     version: str | None = None
@@ -47,7 +45,7 @@ class EngineSeries(BaseModel):
 def load_engines() -> dict[str, EngineSeries]:
     """Read what engines call their series, by engine."""
     told = tomllib.loads(Path(__file__).with_name("engines.toml").read_text(encoding="utf-8"))
-    return {name: EngineSeries.model_validate(series) for name, series in told.items()}
+    return msgspec.convert(told, dict[str, EngineSeries])
 
 
 @dataclass(frozen=True, slots=True)
