@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.replay.fleet import Fleet, draw_cold_starts
 from benchmarks.replay.fluid import Course, Seen
-from benchmarks.replay.rivals import HpaSteps, Keda, Kpa, Pool, RayServe, Wva
+from benchmarks.replay.hpa import HpaSteps, HpaTerms
+from benchmarks.replay.rivals import Keda, Kpa, Pool, RayServe, Wva
 from benchmarks.replay.scoring import score
 from benchmarks.replay.traces import PEAK_REPLICAS, Day, draw_day, read_trace
 from tests.benchmarks.traces import clients_file, requests_file
@@ -121,7 +122,7 @@ def seen(now: float, **changes: float) -> Seen:
 
 
 def test_hpa_goes_down_by_the_largest_of_five_minutes_and_doubles_at_most() -> None:
-    steps = HpaSteps(most=240)
+    steps = HpaSteps(HpaTerms(most=240))
     assert steps.take(50, 10, 0.0) == 20
     assert steps.take(5, 20, 15.0) == 20
     assert steps.take(5, 20, 315.0) == 5
