@@ -21,7 +21,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "requests": ExternalMetric(3.5),
 }
 _CLOCKS_S: Final = 0.2
-"""The controller may read its clock by so much later than the test; by how much is its matter."""
+"""The controller reads its clock at most so much later than the test does."""
 _POOL: Final = "chat"
 _MARKER: Final = "marker"
 
@@ -103,16 +103,16 @@ class Autoscaled:
 
     def _readings(self, load: Load, pods: set[str]) -> Readings:
         """Spread what is to be read; pods that are leaving have readings too, high ones."""
-        leaving = dict.fromkeys(self.serving - pods, 9_000)
-        told: dict[str, Mapping[str, int]] = {}
+        leaving = dict.fromkeys(self.serving - pods, 9.0)
+        told: dict[str, Mapping[str, float]] = {}
         for name in self.names:
             value = getattr(load, name)
             if value is None:
                 told[name] = {}
             elif isinstance(METRICS[name], ExternalMetric):
-                told[name] = {"here": round(value * 400), "there": round(value * 600)}
+                told[name] = {"here": min(value, 2.0), "there": value - min(value, 2.0)}
             else:
-                told[name] = _around(round(value * 1000), sorted(pods & self.serving)) | leaving
+                told[name] = _around(value, sorted(pods & self.serving)) | leaving
         return told
 
     async def _replicas(self) -> int:
@@ -199,11 +199,11 @@ def _in(namespace: str, version: str, resource: str, name: str | None = None) ->
     return path if name is None else f"{path}/{name}"
 
 
-def _around(middle: int, pods: list[str]) -> dict[str, int]:
-    """Return readings of which this is the mean."""
-    apart = min(middle, 40)
-    shifts = [apart, -apart] * (len(pods) // 2) + [0] * (len(pods) % 2)
-    return {pod: middle + shift for pod, shift in zip(pods, shifts, strict=True)}
+def _around(mean: float, pods: list[str]) -> dict[str, float]:
+    """Return readings of which this is the mean, whole thousandths apart."""
+    apart = min(40, int(mean * 1000)) / 1000
+    shifts = [apart, -apart] * (len(pods) // 2) + [0.0] * (len(pods) % 2)
+    return {pod: mean + shift for pod, shift in zip(pods, shifts, strict=True)}
 
 
 def _workload(kind: str, app: str, replicas: int) -> Manifest:

@@ -25,8 +25,8 @@ _CUSTOM: Final = ("custom.metrics.k8s.io", "v1beta2")
 _EXTERNAL: Final = ("external.metrics.k8s.io", "v1beta1")
 _SERVICE: Final = "metrics"
 
-Readings = Mapping[str, Mapping[str, int]]
-"""In thousandths, by metric and by pod, or by series where it is external; absent if empty."""
+Readings = Mapping[str, Mapping[str, float]]
+"""By metric and by pod, or by series where it is external; absent if empty."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class MetricsApi:
         """Expect the syncs of a namespace's HPA, whose first metric this is."""
         return self._syncs.setdefault(namespace, Syncs(first))
 
-    async def _readings(self, request: web.Request) -> Mapping[str, int]:
+    async def _readings(self, request: web.Request) -> Mapping[str, float]:
         metric, syncs = request.match_info["metric"], self._syncs[request.match_info["namespace"]]
         if metric == syncs.first:
             syncs.answer = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class MetricsApi:
                 "describedObject": {"kind": "Pod", "apiVersion": "v1", "name": pod},
                 "metric": {"name": request.match_info["metric"]},
                 "timestamp": _now(),
-                "value": f"{value}m",
+                "value": f"{value:.9f}",
             }
             for pod, value in values.items()
         ]
@@ -87,7 +87,7 @@ class MetricsApi:
                 "metricName": request.match_info["metric"],
                 "metricLabels": {"series": series},
                 "timestamp": _now(),
-                "value": f"{value}m",
+                "value": f"{value:.9f}",
             }
             for series, value in values.items()
         ]
