@@ -14,7 +14,7 @@ from tests.embedded.until import until
 from tests.kubernetes.cluster import Cluster, Manifest
 from tests.kubernetes.metrics_api import MetricsApi, Readings, Syncs
 
-TERMS: Final = HpaTerms(most=24, window_s=3.0, period_s=1.0)
+TERMS: Final = HpaTerms(most=24, window_s=2.0, period_s=1.0)
 METRICS: Final[Mapping[str, Metric]] = {
     "utilisation": PodsMetric(0.5),
     "waiting": PodsMetric(1.0),

@@ -37,20 +37,21 @@ async def test_the_model_writes_at_each_sync_what_the_controller_writes_through_
     cluster: Cluster, metrics: MetricsApi
 ) -> None:
     async with autoscaled(cluster, metrics, "utilisation", "waiting", replicas=4) as it:
-        calm = [await it.sync(Load(0.3, 0.1)), await it.sync(Load(0.54, 0.9))]
+        # Kubernetes rounds up to thousandths, and so the third is beyond the tolerance.
+        calm = [await it.sync(Load(use, 0.1)) for use in (0.3, 0.54, 0.5501)]
         rise = [await it.sync(Load(0.7, 0.2)), await it.sync(Load(0.7, 0.2, still_loading=True))]
         rush = await it.sync_until(
             Load(0.95, 15.0, still_loading=True), lambda size: size == TERMS.most
         )
-        loads = [await it.sync(Load(0.6, 1.2, still_loading=True)) for _ in range(12)]
+        loads = [await it.sync(Load(0.6, 1.2, still_loading=True)) for _ in range(8)]
         plateau = [await it.sync(Load(0.5, 1.0)), await it.sync(Load(0.46, 0.92))]
         fall = await it.sync_until(Load(0.2, 0.1), lambda size: size < TERMS.most)
         again = await it.sync_until(Load(0.8, 0.1), lambda size: size == 16)
         half = await it.sync_until(Load(0.2, 0.1, still_loading=True), lambda size: size < 16)
         end = await it.sync_until(Load(0.0, 0.0), lambda size: size == 1)
     assert it.differences() == []
-    assert calm + rise == [4, 4, 6, 6]
-    assert rush[0] <= 12
+    assert calm + rise == [4, 4, 5, 7, 7]
+    assert rush[0] <= 14
     assert {*loads, *plateau} == {TERMS.most}
     assert fall[-1] == 10
     assert len(fall) > 3
@@ -64,7 +65,7 @@ async def test_the_model_does_without_a_metric_what_the_controller_does(
     async with autoscaled(cluster, metrics, "utilisation", "waiting", replicas=4) as it:
         none = [await it.sync(Load(0.9, 3.0, still_loading=True)), await it.sync(Load())]
         up = [await it.sync(Load(None, 1.5)), await it.sync(Load(0.8, None, still_loading=True))]
-        down = [await it.sync(load) for load in (Load(None, 0.2), Load(0.2, None)) * 7]
+        down = [await it.sync(load) for load in (Load(None, 0.2), Load(0.2, None)) * 5]
         same = await it.sync(Load(0.5, None))
         fall = await it.sync_until(Load(0.2, 0.1), lambda size: size < 6)
     assert it.differences() == []
@@ -93,7 +94,7 @@ async def test_the_model_of_requests_writes_what_the_controller_writes(
     cluster: Cluster, metrics: MetricsApi
 ) -> None:
     async with autoscaled(cluster, metrics, "requests", replicas=2) as it:
-        for total in (7.6, 10.0, 40.0, 40.0, 100.0, 100.0, 100.0, 0.0, 60.0):
+        for total in (7.6, 10.0, 40.0, *(100.0,) * 6, *(80.0,) * 5, 0.0, 60.0):
             # It divides by the pods that the Deployment tells of, which come a moment later.
             await it.sync(Load())
             await it.sync(Load(requests=total, still_loading=True))
