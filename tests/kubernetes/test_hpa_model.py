@@ -54,9 +54,8 @@ async def test_the_model_writes_at_each_sync_what_the_controller_writes_through_
     assert rush[0] <= 14
     assert {*loads, *plateau} == {TERMS.most}
     assert fall[-1] == 10
-    assert len(fall) > 3
-    assert half[-1] == 10
-    assert len(again) + len(end) > 3
+    assert min(len(fall), len(half), len(end)) > 1
+    assert (again[-1], half[-1]) == (16, 10)
 
 
 async def test_the_model_does_without_a_metric_what_the_controller_does(
@@ -100,4 +99,4 @@ async def test_the_model_of_requests_writes_what_the_controller_writes(
             await it.sync(Load(requests=total, still_loading=True))
         fall = await it.sync_until(Load(requests=20.0), lambda size: size == 6)
     assert it.differences() == []
-    assert len(fall) > 3
+    assert len(fall) > 1
