@@ -95,7 +95,7 @@ async def test_the_model_of_requests_writes_what_the_controller_writes(
     async with autoscaled(cluster, metrics, "requests", replicas=2) as it:
         for total in (7.6, 10.0, 40.0, *(100.0,) * 6, *(80.0,) * 5, 0.0, 60.0):
             # It divides by the pods that the Deployment tells of, which come a moment later.
-            await it.sync(Load())
+            await it.sync(Load(still_loading=True))
             await it.sync(Load(requests=total, still_loading=True))
         fall = await it.sync_until(Load(requests=20.0), lambda size: size == 6)
     assert it.differences() == []
