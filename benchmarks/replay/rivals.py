@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.replay.fluid import Seen
+from benchmarks.replay.hpa import ExternalMetric, HpaController, HpaTerms, PodsMetric
 
 Setting = Mapping[str, float]
 
 _HPA_PERIOD_S: Final = 15
-_TOLERANCE: Final = 0.1
-_HPA_WINDOW_S: Final = 300
 _KEDA_POLL_S: Final = 30
 _KPA_PERIOD_S: Final = 2
 _KPA_STABLE_S: Final = 60
@@ -76,82 +75,36 @@ class Hpa:
     """HPA v2 on utilisation, and on the queue where a target for it is set."""
 
     def __init__(self, pool: Pool, setting: Setting) -> None:
-        self._most = pool.most
-        self._target = setting["utilisation"]
-        self._queue_target = setting.get("waiting_each")
-        self._use = Lately(_HPA_PERIOD_S)
-        self._queue = Lately(_HPA_PERIOD_S)
-        self._steps = HpaSteps(pool.most)
+        targets = [setting[key] for key in ("utilisation", "waiting_each") if key in setting]
+        self._lately = [Lately(_HPA_PERIOD_S) for _ in targets]
+        self._controller = HpaController(HpaTerms(pool.most), [PodsMetric(t) for t in targets])
 
     def size(self, seen: Seen) -> int:
-        """Take the largest of the metrics' recommendations."""
-        use, queue = self._use.add(seen.use), self._queue.add(seen.waiting / max(1, seen.ready))
-        booked = seen.ready + seen.loading
+        """Sync on the means of the seconds since the last sync."""
+        readings = seen.use, seen.waiting / max(1, seen.ready)
+        means = [each.add(value) for each, value in zip(self._lately, readings, strict=False)]
         if seen.now % _HPA_PERIOD_S:
-            return booked
-        wanted = _by_average(use, self._target, seen)
-        if self._queue_target is not None:
-            wanted = max(wanted, _by_average(queue, self._queue_target, seen))
-        return self._steps.take(wanted, booked, seen.now)
-
-
-def _by_average(mean: float, target: float, seen: Seen) -> int:
-    """Return HPA's ⌈N × ratio⌉ of a mean over ready pods.
-
-    A pod without a metric counts as nothing on the way up and as its target on the way down;
-    nothing happens where that turns the direction.
-    """
-    booked = seen.ready + seen.loading
-    ratio = mean / target
-    if abs(1.0 - ratio) <= _TOLERANCE:
-        return booked
-    assumed = 0.0 if ratio > 1.0 else 1.0
-    whole = (ratio * seen.ready + assumed * seen.loading) / max(1, booked)
-    turned = (whole > 1.0) is not (ratio > 1.0)
-    if turned or abs(1.0 - whole) <= _TOLERANCE:
-        return booked
-    return math.ceil(booked * whole - 1e-9)
-
-
-class HpaSteps:
-    """HPA's default behaviour: down by the largest of 300 s, up by +4 or +100 % in 15 s."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._recent: deque[tuple[float, int]] = deque()
-
-    def take(self, wanted: int, booked: int, now: float) -> int:
-        """Stabilise and limit a recommendation."""
-        self._recent.append((now, wanted))
-        while self._recent[0][0] <= now - _HPA_WINDOW_S:
-            self._recent.popleft()
-        if wanted < booked:
-            wanted = min(booked, max(each for _, each in self._recent))
-        return min(wanted, booked + max(4, booked), self._most)
+            return seen.ready + seen.loading
+        return self._controller.sync(means, seen.ready, seen.loading, seen.now)
 
 
 class Keda:
     """KEDA on requests a second: polled every 30 s, and from 1 to N it is HPA's."""
 
     def __init__(self, pool: Pool, setting: Setting) -> None:
-        self._threshold_rps = setting["share_of_capacity"] * pool.capacity_rps
+        threshold_rps = setting["share_of_capacity"] * pool.capacity_rps
         self._rps = Lately(_KEDA_POLL_S)
         self._polled_rps = 0.0
-        self._steps = HpaSteps(pool.most)
+        self._controller = HpaController(HpaTerms(pool.most), [ExternalMetric(threshold_rps)])
 
     def size(self, seen: Seen) -> int:
         """Divide what was polled last by the threshold."""
         rps = self._rps.add(seen.admitted_rps)
         if seen.now % _KEDA_POLL_S == 0.0:
             self._polled_rps = rps
-        booked = seen.ready + seen.loading
         if seen.now % _HPA_PERIOD_S or self._polled_rps == 0.0:
-            return booked
-        ratio = self._polled_rps / (self._threshold_rps * max(1, booked))
-        wanted = booked
-        if abs(1.0 - ratio) > _TOLERANCE:
-            wanted = math.ceil(self._polled_rps / self._threshold_rps)
-        return self._steps.take(wanted, booked, seen.now)
+            return seen.ready + seen.loading
+        return self._controller.sync([self._polled_rps], seen.ready, seen.loading, seen.now)
 
 
 class Kpa:

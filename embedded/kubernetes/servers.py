@@ -45,6 +45,8 @@ class KubernetesServers:
     etcd_peer_port: int
     token: str = field(default_factory=secrets.token_urlsafe, repr=False)
     """Of the administrator."""
+    hpa_period_s: float = 15.0
+    """From one look of a HorizontalPodAutoscaler at its metrics to the next."""
 
     @property
     def url(self) -> str:
@@ -124,6 +126,7 @@ class KubernetesServers:
         ]
         # A node that says nothing is given up on within seconds, for those who watch.
         argv += ["--node-monitor-period=1s", "--node-monitor-grace-period=50s"]
+        argv += [f"--horizontal-pod-autoscaler-sync-period={self.hpa_period_s}s"]
         return [*argv, "--kube-api-qps=200", "--kube-api-burst=400"]
 
     def scheduler(self) -> list[str | Path]:

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.replay.fleet import Fleet, draw_cold_starts
 from benchmarks.replay.fluid import Course, Seen
-from benchmarks.replay.rivals import HpaSteps, Keda, Kpa, Pool, RayServe, Wva
+from benchmarks.replay.hpa import HpaSteps, HpaTerms
+from benchmarks.replay.rivals import Hpa, Keda, Kpa, Pool, RayServe, Wva
 from benchmarks.replay.scoring import score
 from benchmarks.replay.traces import PEAK_REPLICAS, Day, draw_day, read_trace
 from tests.benchmarks.traces import clients_file, requests_file
@@ -121,10 +122,17 @@ def seen(now: float, **changes: float) -> Seen:
 
 
 def test_hpa_goes_down_by_the_largest_of_five_minutes_and_doubles_at_most() -> None:
-    steps = HpaSteps(most=240)
+    steps = HpaSteps(HpaTerms(most=240))
     assert steps.take(50, 10, 0.0) == 20
     assert steps.take(5, 20, 15.0) == 20
     assert steps.take(5, 20, 315.0) == 5
+
+
+def test_an_hpa_takes_nothing_away_for_five_minutes_from_when_it_first_looks() -> None:
+    hpa = Hpa(POOL, {"utilisation": 0.8})
+    sizes = [hpa.size(seen(float(t), running=240.0)) for t in range(1, 331)]
+    assert set(sizes[:314]) == {10}
+    assert sizes[314] == 5
 
 
 def test_keda_acts_on_what_it_polled_up_to_thirty_seconds_ago() -> None:

@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,10 +70,10 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
+async def running_cluster(folder: Path, *, hpa_period_s: float = 15.0) -> AsyncIterator[Cluster]:
     """Start a control plane with its nodes, and end it."""
     assert PROGRAMS is not None
-    servers = kubernetes_under(folder, PROGRAMS)
+    servers = replace(kubernetes_under(folder, PROGRAMS), hpa_period_s=hpa_period_s)
     async with Supervisor(folder) as supervisor:
         await start_kubernetes(supervisor, servers)
         async with await KubernetesApi.connect(str(servers.kubeconfig)) as api:
