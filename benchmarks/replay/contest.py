@@ -87,7 +87,7 @@ def consult_oracle(asked: tuple[str, int]) -> Oracle:
     kind, seed = asked
     pool = pool_for(_held.trace, kind)
     starts = draw_cold_starts(kind, seed)
-    plant = Plant(pool.capacity_rps, pool.slots, starts, _MOST, lambda: tidegate_gate(kind, pool))
+    plant = Plant(pool.capacity_rps, pool.slots, starts, _MOST)
     return consult(_day(seed), plant, _held.free)
 
 
@@ -210,9 +210,7 @@ def _bound_capped(seed: int) -> float | None:
         raise RuntimeError("no contest is held. Call hold_contest.")
     pool = pool_for(_held.trace, "fast", _CAPPED_AT)
     starts = draw_cold_starts("fast", seed)
-    plant = Plant(
-        pool.capacity_rps, pool.slots, starts, _CAPPED_AT, lambda: tidegate_gate("fast", pool)
-    )
+    plant = Plant(pool.capacity_rps, pool.slots, starts, _CAPPED_AT)
     return most_free_served(_day(seed), plant, PAID)
 
 

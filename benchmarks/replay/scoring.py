@@ -50,15 +50,15 @@ class Score:
 
 def score(day: Day, course: Course) -> Score:
     """Score a run from its sums."""
-    attained = _attained(day, course)
+    served = attained(day, course)
     tokens = day.input_tokens + day.output_tokens
     came = day.arrivals[:, START_S:]
-    good = attained[:, START_S:]
+    good = served[:, START_S:]
     weight = tokens[START_S:]
     hours = range(0, day.seconds, _HOUR_S)
     by_hour = [
         _share(
-            attained[2, max(h, START_S) : h + _HOUR_S],
+            served[2, max(h, START_S) : h + _HOUR_S],
             day.arrivals[2, max(h, START_S) : h + _HOUR_S],
         )
         for h in hours
@@ -88,7 +88,7 @@ def _share(good: Floats, came: Floats) -> float:
     return float(good.sum()) / total if total > 0.0 else 1.0
 
 
-def _attained(day: Day, course: Course) -> Floats:
+def attained(day: Day, course: Course) -> Floats:
     """Return how many of each second's arrivals attained, by tier.
 
     Who arrives in a second does so evenly, and leaves the queue in the order of arrival; so those
@@ -97,14 +97,14 @@ def _attained(day: Day, course: Course) -> Floats:
     came = course.admitted.sum(axis=0) + course.came_back
     before = np.concatenate(([0.0], np.cumsum(came)[:-1]))
     in_time = _tpot_s(day, course) <= TPOT_LIMIT_S
-    attained = np.zeros_like(course.admitted)
+    served = np.zeros_like(course.admitted)
     for tier, limit_s in enumerate(START_WITHIN_S):
         left = course.left_queue
         ends = np.minimum(np.arange(day.seconds) + limit_s, day.seconds - 1)
         passed = (left[ends - 1] + left[ends]) / 2.0
         share = np.clip((passed - before) / np.maximum(came, 1e-9), 0.0, 1.0)
-        attained[tier] = course.admitted[tier] * share * in_time
-    return attained
+        served[tier] = course.admitted[tier] * share * in_time
+    return served
 
 
 def _tpot_s(day: Day, course: Course) -> Floats:

@@ -3,7 +3,6 @@
 import pytest
 
 from benchmarks.replay.bound import Plant, Wanted, most_free_served, solve
-from benchmarks.replay.contestants import tidegate_gate
 from benchmarks.replay.engine import capacity_rps, slots
 from benchmarks.replay.fleet import Fleet
 from benchmarks.replay.fluid import Seen, run_fluid
@@ -19,7 +18,7 @@ POOL = Pool(CAPACITY_RPS, slots(1155.0, 211.0), most=80, peak=40.0, cold_start_s
 
 def plant(most: int = 80) -> Plant:
     cold_starts = [30.0 + n % 10 for n in range(500)]
-    return Plant(CAPACITY_RPS, POOL.slots, cold_starts, most, lambda: tidegate_gate("fast", POOL))
+    return Plant(CAPACITY_RPS, POOL.slots, cold_starts, most)
 
 
 class Still:
@@ -38,18 +37,18 @@ def gpu_hours_of(day: Day, replicas: int) -> float | None:
 
 
 def test_the_oracle_is_between_the_bound_and_the_least_fixed_number_that_holds() -> None:
-    day = a_day([60.0, 80.0, 110.0, 130.0, 90.0, 60.0])
+    day = a_day([60.0, 80.0, 110.0, 130.0, 60.0])
     found = consult(day, plant(), FREE)
-    least = min(hours for n in range(30, 50) if (hours := gpu_hours_of(day, n)) is not None)
+    least = min(hours for n in range(24, 50) if (hours := gpu_hours_of(day, n)) is not None)
     assert found.bound_gpu_hours is not None
     assert found.achieved_gpu_hours is not None
     assert found.bound_gpu_hours <= found.achieved_gpu_hours < least
-    assert found.achieved_gpu_hours <= 1.2 * found.bound_gpu_hours
+    assert found.achieved_gpu_hours <= 1.1 * found.bound_gpu_hours
 
 
 def test_the_bound_of_an_even_day_is_its_work_less_what_may_be_missed() -> None:
     day = a_day([80.0] * 6)
-    bound = solve(day, plant(), Wanted(PAID, FREE, FREE_HOUR))
+    bound = solve(day, plant(), Wanted(PAID, FREE, FREE_HOUR), windows=600)
     work_h = day.total[600:].sum() / CAPACITY_RPS / 3600.0
     assert bound is not None
     assert bound.gpu_hours == pytest.approx((0.3 * PAID + 0.7 * FREE) * work_h, rel=0.02)
