@@ -227,12 +227,19 @@ def _hold_capped(
     bounds = list(pool.map(_bound_capped, range(contest.seeds)))
     tell("capped: run")
     pairs = list(zip(scores, bounds, strict=True))
-    served = [None if most is None else s.free_served_rps / max(most, 1e-9) for s, most in pairs]
-    known = [each for each in served if each is not None]
+
+    def least(rps: Callable[[Score], float]) -> float | None:
+        found = [None if most is None else rps(s) / max(most, 1e-9) for s, most in pairs]
+        known = [each for each in found if each is not None]
+        return round(min(known), 4) if len(known) == len(found) else None
+
     scored_h = (_day_seconds(contest) - START_S) / 3600.0
     return {
         "replicas": _CAPPED_AT,
-        "free_served_to_bound": round(min(known), 4) if len(known) == len(served) else None,
+        "free_served_to_bound": least(lambda s: s.free_served_rps),
+        "free_served_at_either_try_to_bound": least(
+            lambda s: s.free_served_rps + s.free_came_back_rps
+        ),
         "gpu_hours_to_cap": round(max(s.gpu_hours for s in scores) / (_CAPPED_AT * scored_h), 4),
         **worst_of(scores),
     }

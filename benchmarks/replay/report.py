@@ -72,15 +72,22 @@ def _ratio(policy: Found) -> str:
     return "–" if ratio is None else f"{ratio:.3f}"
 
 
+_SERVED: Final = {
+    "free_served_to_bound": "Free served",
+    "free_served_at_either_try_to_bound": "Free served, at the second try too,",
+}
+
+
 def _capped_table(found: Mapping[str, Found]) -> Iterator[str]:
     capped = [each["capped"] for each in found.values()]
     yield f"| capped at 30 % of the peak | {' | '.join(found)} |"
     yield f"| --- | {' | '.join('---' for _ in found)} |"
     paid = [f"{each['paid_attainment']:.1%}" for each in capped]
     yield f"| those who pay | {' | '.join(paid)} |"
-    served = [c["free_served_to_bound"] for c in capped]
-    shown = ["–" if each is None else f"{each:.2f}" for each in served]
-    yield f"| Free served to the bound | {' | '.join(shown)} |"
+    for key, name in _SERVED.items():
+        served = [each[key] for each in capped]
+        shown = ["–" if each is None else f"{each:.2f}" for each in served]
+        yield f"| {name} to the bound | {' | '.join(shown)} |"
 
 
 def draw(found: Mapping[str, Found], path: Path) -> None:

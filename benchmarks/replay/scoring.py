@@ -31,6 +31,9 @@ class Score:
     free_refused: float
     """Share of Free's arrivals turned away at the first try."""
     free_served_rps: float
+    """Of those who came for the first time."""
+    free_came_back_rps: float
+    """Refused first, and let in at the second try."""
     gpu_hours: float
     bookings: int
     p99_wait_paid_s: float
@@ -71,6 +74,7 @@ def score(day: Day, course: Course) -> Score:
         free_hours=tuple(by_hour),
         free_refused=1.0 - _share(came[2] - refused[START_S:], came[2]),
         free_served_rps=float(good[2].mean()),
+        free_came_back_rps=float(course.came_back[START_S:].mean()),
         gpu_hours=course.billed_s / 3600.0,
         bookings=course.bookings,
         p99_wait_paid_s=_p99_wait_s(day, course),
