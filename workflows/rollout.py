@@ -117,8 +117,7 @@ class Rollout(WatchedRollout):
                 return
             claim = self.state.claim
             # The budget says nothing more of a claim that has expired: that one is made anew.
-            is_held = claim is not None and claim.state is not ClaimState.EXPIRED
-            if claim is not None and is_held and not claim.backed:
+            if claim and claim.state is not ClaimState.EXPIRED and not claim.backed:
                 await self.tell_what_is_awaited(stage, claim)
                 await self.until_the_claim_is_not(claim)
 

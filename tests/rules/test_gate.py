@@ -273,8 +273,10 @@ def test_what_fits_is_a_number_of_tiers_whatever_is_offered(
     assert fitting is None or 0.0 <= fitting <= widest_openness(policies)
 
 
-def test_what_is_offered_is_a_mean_in_which_a_tier_that_a_reading_does_not_name_had_none() -> None:
-    assert mean_by_tier([{"pro": 4.0, "free": 10.0}, {"free": 20.0}]) == {"pro": 2.0, "free": 15.0}
+def test_what_is_offered_is_a_mean_over_the_readings_that_know_of_a_tier() -> None:
+    before, now = {"free": 10.0, "old": 5.0}, {"free": 20.0, "new": 4.0}
+    assert mean_by_tier([before, now]) == {"free": 15.0, "new": 4.0}
+    assert mean_by_tier([]) == {}
 
 
 def test_nothing_fits_where_paying_tiers_take_more_than_there_is_and_free_asks_for_nothing() -> (

@@ -117,12 +117,15 @@ def fit(pressure: Pressure, room: Room, tiers: Mapping[str, TierPolicy]) -> Pres
 
 
 def mean_by_tier(recent: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of readings by tier; one that a reading does not name had none then."""
-    sums: dict[str, float] = {}
-    for each in recent:
-        for name, rps in each.items():
-            sums[name] = sums.get(name, 0.0) + rps
-    return {name: total / len(recent) for name, total in sums.items()}
+    """Return the mean of each tier that the newest reading names, over those that name it.
+
+    A tier that a reading does not name was not known to it, which is not the same as no demand.
+    """
+    means: dict[str, float] = {}
+    for name in recent[-1] if recent else ():
+        known = [each[name] for each in recent if name in each]
+        means[name] = sum(known) / len(known)
+    return means
 
 
 def share_of_room(kv_cache_use: float, queue_wait_s: float) -> float:
