@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Final
 
 from gateway.desk import Desk
-from gateway.tally import Kind, Tally
+from gateway.tally import Kind, PoolTier, Tally
 from tidegate.edges.redis import Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.holding import SnapshotHolder
 from tidegate.readings import DemandReading, ModelUse, TierDemand
-from tidegate.rules.gated import gated
+from tidegate.rules.exposure import threshold
+from tidegate.rules.gated import Gated, gated
 from tidegate.rules.outcome import Code
+from tidegate.rules.retry import Spared
 from tidegate.snapshot import Snapshot
 
 PERIOD_S: Final = 1.0
@@ -28,8 +30,11 @@ _SLACK_S: Final = 0.2
 class _Sample:
     taken_s: float
     counts: Counter[Kind]
-    let_in: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """By pool and tier: the share in force."""
+    let_in: Mapping[PoolTier, float] = field(default_factory=dict)
+    """The share in force."""
+    spared: Mapping[PoolTier, float] = field(default_factory=dict)
+    """The share that was counted by itself since the sample before; what is not named, was not."""
+    spared_counts: Counter[PoolTier] = field(default_factory=Counter)
 
 
 class DemandMeter:
@@ -41,6 +46,8 @@ class DemandMeter:
         self._desk = desk
         self._began_at: float | None = None
         self._samples: deque[_Sample] = deque([_Sample(taken_s, tally.counts)])
+        self._lately = defaultdict[PoolTier, Spared](Spared)
+        self._spared: Mapping[PoolTier, float] = {}
 
     def tick(self, snapshot: Snapshot, *, at: float, taken_s: float) -> DemandReading:
         """Take a sample and return the rates since the window began, with the snapshot held.
@@ -48,19 +55,16 @@ class DemandMeter:
         `at` is in seconds since the epoch. Every tier of the catalogue is there for every pool
         that a feature uses: where nobody asked, a true zero.
         """
-        self._samples.append(_Sample(taken_s, self._tally.counts, _let_in(snapshot, at)))
+        in_force = _in_force(snapshot, at)
+        let_in = {key: each.ceiling for key, each in in_force.items()}
+        tally = self._tally
+        self._samples.append(_Sample(taken_s, tally.counts, let_in, self._spared, tally.spared))
+        self._spare(in_force, at)
         while self._samples[1].taken_s <= taken_s - WINDOW_S + _SLACK_S:
             self._samples.popleft()
-        first, last = self._samples[0], self._samples[-1]
-        elapsed_s = max(last.taken_s - first.taken_s, _SLACK_S)
-
-        def rps(pool: str, tier: str, code: Code) -> float:
-            kind = Kind(pool, tier, code.value)
-            return (last.counts[kind] - first.counts[kind]) / elapsed_s
-
         if self._began_at is None:
             self._began_at = at
-        demand = _by_pool(snapshot, rps, self._let_in)
+        demand = _by_pool(snapshot, self._of_tier)
         return DemandReading(
             gateway=self._gateway,
             at=at,
@@ -73,24 +77,66 @@ class DemandMeter:
             waitlists={name: as_json(part) for name, part in snapshot.waitlists.items()},
         )
 
-    def _let_in(self, pool: str, tier: str) -> float | None:
+    def _of_tier(self, pool: str, tier: str) -> TierDemand:
+        first, last = self._samples[0], self._samples[-1]
+        elapsed_s = max(last.taken_s - first.taken_s, _SLACK_S)
+
+        def rps(code: Code) -> float:
+            kind = Kind(pool, tier, code.value)
+            return (last.counts[kind] - first.counts[kind]) / elapsed_s
+
+        key = pool, tier
+        return TierDemand(
+            admitted_rps=rps(Code.ALLOWED),
+            refused_by_gate_rps=rps(Code.GATE_SHED),
+            not_exposed_rps=rps(Code.NOT_EXPOSED),
+            let_in=self._let_in(key),
+            spared=self._share_spared(key),
+            spared_rps=(last.spared_counts[key] - first.spared_counts[key]) / elapsed_s,
+        )
+
+    def _spare(self, in_force: Mapping[PoolTier, Gated], at: float) -> None:
+        """Have those whom no ceiling refused lately be counted by themselves until the next tick.
+
+        A ceiling that came and went between two ticks was in force too briefly to be heard of.
+        """
+        found: dict[PoolTier, float] = {}
+        for key, each in in_force.items():
+            if each.ceiling < 1.0 or key in self._lately:
+                share = self._lately[key].share(each.ceiling, each.retry_after_s, at)
+                if share < 1.0:
+                    found[key] = share
+                else:
+                    del self._lately[key]
+        self._spared = found
+        self._tally.spared_below = {key: threshold(share) for key, share in found.items()}
+
+    def _let_in(self, key: PoolTier) -> float | None:
         """Return the mean of the share in force over the window; None where it was not known."""
-        shares = [s.let_in[pool, tier] for s in self._samples if (pool, tier) in s.let_in]
+        shares = [each.let_in[key] for each in self._samples if key in each.let_in]
         return fmean(shares) if shares else None
 
+    def _share_spared(self, key: PoolTier) -> float | None:
+        """Return the mean over the window; None unless all of it was counted by itself."""
+        of_window = list(self._samples)[1:]
+        shares = [each.spared[key] for each in of_window if key in each.spared]
+        return fmean(shares) if shares and len(shares) == len(of_window) else None
 
-def _let_in(snapshot: Snapshot, at: float) -> dict[tuple[str, str], float]:
-    """Read the share of every tier that is let in to every pool of a feature at an instant."""
+
+def _in_force(snapshot: Snapshot, at: float) -> dict[PoolTier, Gated]:
+    """Read what the gate means at an instant for every tier at every pool of a feature."""
     intent = snapshot.intent
     if intent is None:
         return {}
-    found: dict[tuple[str, str], float] = {}
+    found: dict[PoolTier, Gated] = {}
     for pool in _pools(snapshot):
         gate = snapshot.gates.get(pool)
         is_heard = gate is not None and at < gate.expires_at
         for tier in intent.tiers:
-            of_gate = gated(pool, tier, gate, intent)
-            found[pool, tier] = of_gate.ceiling if is_heard else of_gate.ceiling_after_expiry
+            each = gated(pool, tier, gate, intent)
+            found[pool, tier] = (
+                each if is_heard else replace(each, ceiling=each.ceiling_after_expiry)
+            )
     return found
 
 
@@ -103,23 +149,10 @@ def _pools(snapshot: Snapshot) -> list[str]:
 
 
 def _by_pool(
-    snapshot: Snapshot,
-    rps: Callable[[str, str, Code], float],
-    let_in: Callable[[str, str], float | None],
+    snapshot: Snapshot, of_tier: Callable[[str, str], TierDemand]
 ) -> dict[str, dict[str, TierDemand]]:
     tiers = () if snapshot.intent is None else tuple(snapshot.intent.tiers)
-    return {
-        pool: {
-            tier: TierDemand(
-                admitted_rps=rps(pool, tier, Code.ALLOWED),
-                refused_by_gate_rps=rps(pool, tier, Code.GATE_SHED),
-                not_exposed_rps=rps(pool, tier, Code.NOT_EXPOSED),
-                let_in=let_in(pool, tier),
-            )
-            for tier in tiers
-        }
-        for pool in _pools(snapshot)
-    }
+    return {pool: {tier: of_tier(pool, tier) for tier in tiers} for pool in _pools(snapshot)}
 
 
 def _by_model(

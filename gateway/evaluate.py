@@ -70,7 +70,7 @@ class Evaluator:
         if question.asks is not _USE and outcome.allowed:
             self.entrance.note_arrival(request, question, held, now)
         if not outcome.quotas:
-            self._count(outcome, question.user)
+            self._count(outcome, question.user, now)
         return outcome
 
     def spend(
@@ -82,7 +82,7 @@ class Evaluator:
         """
 
         def settle(outcome: Outcome) -> Reply:
-            self._count(outcome, question.user)
+            self._count(outcome, question.user, now)
             return answer(outcome)
 
         return self.quotas.spend(question.user, outcome, now, settle)

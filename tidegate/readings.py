@@ -189,6 +189,11 @@ class TierDemand(_Published, frozen=True):
     let_in: float | None = None
     """Share of the tier's users that the gate in force let in, as the mean over the window; None
     from whoever does not say."""
+    spared: float | None = None
+    """Share of the tier's users of whom none was refused by the gate as long ago as somebody
+    refused may come back, as the mean over the window; None where that is all of them."""
+    spared_rps: float = 0.0
+    """What those asked for, admitted or refused by the gate."""
 
 
 class ModelUse(_Published, frozen=True):

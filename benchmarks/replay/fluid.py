@@ -37,8 +37,12 @@ class Seen:
     """As above, of Free alone."""
     admitted_free_rps: float = 0.0
     admitted_rps: float = 0.0
+    first_free_rps: float = 0.0
+    """Of Free, who asks for the first time: nobody can tell them from the others but by place."""
     ceiling: float = 1.0
     """Share of Free that the gate lets in."""
+    retry_after_s: float = 1.0
+    """What those refused are told."""
     running: float = 0.0
     waiting: float = 0.0
     wait_s: float = 0.0
@@ -156,6 +160,8 @@ class _Fluid:
         seen.admitted_rps = came
         seen.offered_rps = came + self._refused[t]
         seen.ceiling = self._share[t]
+        seen.retry_after_s = 1.0 if self._gate is None else self._gate.retry_after_s
+        seen.first_free_rps = self._free[t]
         seen.offered_free_rps = seen.offered_rps - self._paid[t]
         seen.admitted_free_rps = came - self._paid[t]
         seen.running, seen.waiting = self._running, self._queue

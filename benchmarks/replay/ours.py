@@ -20,6 +20,7 @@ from tidegate.rules.gate import (
     weigh,
 )
 from tidegate.rules.measures import offered
+from tidegate.rules.retry import Spared
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart, GateState, PoolIntent, TierPolicy
 
@@ -32,9 +33,12 @@ _TIERS: Final = {
 }
 
 
-def _free_rps(seen: Seen) -> float:
-    """What the controllers take Free's demand to be, from what a gateway tells."""
-    if seen.ceiling >= 1.0:
+def _free_rps(seen: Seen, spared: float) -> float:
+    """What the controllers take Free's demand to be, from what a gateway tells.
+
+    A gateway counts those who were `spared` up to the second before.
+    """
+    if spared >= 1.0 and seen.ceiling >= 1.0:
         return seen.offered_free_rps
     refused = seen.offered_free_rps - seen.admitted_free_rps
     told = TierDemand(
@@ -42,6 +46,8 @@ def _free_rps(seen: Seen) -> float:
         refused_by_gate_rps=refused,
         not_exposed_rps=0.0,
         let_in=seen.ceiling,
+        spared=None if spared >= 1.0 else spared,
+        spared_rps=seen.first_free_rps * spared,
     )
     return offered(told)
 
@@ -52,7 +58,7 @@ class OurSetting:
 
     target_utilisation: float
     scale_down_window_s: float
-    gated_objective: float = 0.9525
+    gated_objective: float = 0.953
     queue_wait_target_s: float = 1.3
     actuation_lag_s: float = 1.0
 
@@ -61,7 +67,7 @@ class OurSetting:
         return asdict(self)
 
 
-SETTINGS: Final = {"fast": OurSetting(1.0, 60.0), "slow": OurSetting(0.97, 120.0)}
+SETTINGS: Final = {"fast": OurSetting(1.0, 60.0), "slow": OurSetting(0.96, 120.0)}
 """One setting for all traces of a set of cold starts, chosen on the training traces."""
 STRICT_SETTINGS: Final = {"fast": OurSetting(0.88, 60.0), "slow": OurSetting(0.84, 120.0)}
 """Those where Free must attain STRICT_FREE or more: little may be missed while it learns."""
@@ -98,7 +104,9 @@ class TidegateSizer:
     def __init__(self, pool: PoolIntent) -> None:
         self._pool = pool
         self._recent: tuple[Need, ...] = ()
-        self._offered = 0.0
+        self._spared = Spared()
+        self._share_spared = 1.0
+        self._offered = self._let_in = 0.0
         self._wanted = 0
 
     def size(self, seen: Seen) -> int:
@@ -106,14 +114,18 @@ class TidegateSizer:
         booked = seen.ready + seen.loading
         # Work, in requests as the pool's capacity was measured with: sizes drift within hours.
         full_rps = capacity_rps(seen.input_tokens, seen.output_tokens)
-        asked_rps = seen.offered_rps - seen.offered_free_rps + _free_rps(seen)
-        self._offered += asked_rps * self._pool.capacity_rps / full_rps
+        asked_rps = seen.offered_rps - seen.offered_free_rps
+        asked_rps += _free_rps(seen, self._share_spared)
+        self._share_spared = self._spared.share(seen.ceiling, seen.retry_after_s, seen.now)
+        asked_rps *= self._pool.capacity_rps / full_rps
+        self._offered += asked_rps
+        self._let_in += asked_rps * seen.ceiling
         if seen.now % _TICK_S != 0.0:
             return self._wanted or booked
         demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)
-        self._offered = 0.0
+        let_in = Reading("let_in", self._let_in / max(1e-9, self._offered), 0.5, _LIMIT_S)
+        self._offered = self._let_in = 0.0
         waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
-        let_in = Reading("let_in", seen.ceiling, 0.5, _LIMIT_S)
         pool_seen = PoolSeen(demand, waiting, (demand,), booked, let_in, waits_for_any=True)
         decision = decide_replicas(pool_seen, self._pool, self._recent, seen.now)
         self._recent = decision.recent

@@ -37,7 +37,7 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.readings import DemandReading, EngineReading, GpuReading, NodeReading
 from tidegate.rules.decision import Decider
-from tidegate.rules.gate import RELAX_STEP
+from tidegate.rules.gate import FITTED_RELAX_STEP
 from tidegate.rules.sizing import Need, PoolSeen, decide_replicas
 from tidegate.snapshot import GatePart
 
@@ -411,7 +411,7 @@ async def test_admissions_not_yet_in_telemetry_let_nobody_more_in(house: House) 
             await house.hear(gateway(at, 2.0), node(at, engine()))
         await house.gates.tick(at)
     opened = (await house.gate()).openness - 0.2
-    assert opened == pytest.approx((scrapes - 1) * RELAX_STEP), "a step for each new scrape"
+    assert opened == pytest.approx((scrapes - 1) * FITTED_RELAX_STEP), "a step for each new scrape"
 
 
 async def test_somebody_elses_replicas_are_respected_and_reported(house: House) -> None:

@@ -23,7 +23,7 @@ from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Part, Redis, as_json
 from tidegate.errors import Unavailable
 from tidegate.readings import GpuReading
-from tidegate.rules.gate import FULL, OFFERED_OVER, TIGHTEN_STEP
+from tidegate.rules.gate import FITTED_RELAX_STEP, FULL, OFFERED_OVER, RELAX_STEP, TIGHTEN_FASTER
 from tidegate.snapshot import GatePart, GateState, TierPolicy, gate_part
 
 
@@ -130,7 +130,7 @@ async def test_an_echo_that_cannot_be_read_is_as_good_as_none(house: House) -> N
 
 
 async def test_a_second_loop_goes_on_where_the_first_one_stood(house: House) -> None:
-    at = await reopen(house, NOW, 4)
+    at = await reopen(house, NOW, 2)
     stood = await house.gate()
     second = house.another_loop()
     for n in range(1, 4):
@@ -138,7 +138,7 @@ async def test_a_second_loop_goes_on_where_the_first_one_stood(house: House) -> 
         await second.tick(at + n)
         await house.loop.tick(at + n)
     gate = await house.gate()
-    assert stood.openness < gate.openness <= stood.openness + 2 * 0.06 + 1e-9
+    assert stood.openness < gate.openness <= stood.openness + 2 * FITTED_RELAX_STEP + 1e-9
     assert "gate.started" not in (await house.types())[1:]
 
 
@@ -169,7 +169,7 @@ async def test_the_gate_tightens_on_pressure_with_one_event_a_move(house: House)
     gate = await house.gate()
     moves = [e for e in await told(house.redis) if e.type == "gate.tightened"]
     reached = [float(str(e.data["after"])) for e in moves]
-    assert reached == pytest.approx([1.0 - TIGHTEN_STEP * n for n in (1, 2, 3)])
+    assert reached == pytest.approx([1.0 - TIGHTEN_FASTER * RELAX_STEP * n for n in (1, 2, 3)])
     assert [e.data["before"] for e in moves] == [1.0, *reached[:2]]
     assert moves[0].data["reason"] == "queue_wait is at 200% of its limit"
     assert gate.state is GateState.THROTTLED
@@ -178,7 +178,7 @@ async def test_the_gate_tightens_on_pressure_with_one_event_a_move(house: House)
 async def test_it_reopens_in_small_steps_until_it_is_open_and_then_tells_nothing(
     house: House,
 ) -> None:
-    await publish_intent(house.redis, POOL.model_copy(update={"safe_share": 0.85}))
+    await publish_intent(house.redis, POOL.model_copy(update={"safe_share": 0.5}))
     at = await reopen(house, NOW, 4)
     assert (await house.gate()).state is GateState.OPEN
     types = await house.types()

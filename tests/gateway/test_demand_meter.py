@@ -10,7 +10,8 @@ from tests.gateway.asking import NOBODY, entrance
 from tests.tidegate.snapshots import NOW, gate, intent, snapshot
 from tidegate.edges.redis import Redis, as_json
 from tidegate.holding import SnapshotHolder
-from tidegate.readings import DemandReading
+from tidegate.readings import DemandReading, TierDemand
+from tidegate.rules.exposure import shed_place, threshold
 from tidegate.rules.outcome import Code, Outcome
 from tidegate.snapshot import GatePart, Snapshot
 
@@ -36,7 +37,7 @@ class Metered:
 
     def count(self, times: int, code: Code = Code.ALLOWED, tier: str = "free") -> None:
         for _ in range(times):
-            self.tally.count(outcome(code, tier), "ada")
+            self.tally.count(outcome(code, tier), "ada", NOW)
 
     def tick(self, taken_s: float, held: Snapshot | None = None) -> DemandReading:
         return self.meter.tick(held or snapshot(), at=NOW + taken_s, taken_s=taken_s)
@@ -64,6 +65,35 @@ def test_a_gate_unheard_of_lets_in_the_safe_share() -> None:
     gone = gate({"free": 1.0}, safe_share=0.2, expires_at=NOW)
     told = Metered().tick(1.0, snapshot(None, gone)).demand["image"]["free"]
     assert told.let_in == 0.2
+
+
+def test_those_spared_lately_are_counted_by_themselves_while_others_may_come_back() -> None:
+    metered = Metered()
+    users = [f"user-{n}" for n in range(1000)]
+
+    def ask(ceiling: float, second: int) -> TierDemand:
+        """Have everybody ask once, then tick; refused from the ceiling on."""
+        at = NOW + second
+        for user in users:
+            is_in = shed_place("image", user, at) < threshold(ceiling)
+            code = Code.ALLOWED if is_in else Code.GATE_SHED
+            metered.tally.count(outcome(code), user, at)
+        held = snapshot(None, gate({"free": ceiling}))
+        return metered.meter.tick(held, at=at, taken_s=float(second)).demand["image"]["free"]
+
+    ask(1.0, 1)
+    narrowed = ask(0.4, 2)
+    assert narrowed.spared is None, "nobody was counted by himself before it was narrowed"
+    ask(0.8, 3)
+    told = ask(0.8, 4)
+    assert told.spared == 0.4, "whoever was refused at 0.4 may be among those who ask at 0.8"
+    assert told.spared_rps / told.spared == pytest.approx(1000.0, rel=0.1), "each once"
+    shut = ask(0.1, 5)
+    assert shut.spared_rps / 0.4 == pytest.approx(1000.0, rel=0.1), "also those refused now"
+    opened = [ask(1.0, second).spared for second in range(6, 26)]
+    assert opened[1] == 0.1
+    assert opened[-1] is None, "all of them have come back, or will not"
+    assert metered.tally.spared_below == {}, "and counting costs nothing any more"
 
 
 def test_every_tier_is_there_and_a_true_zero_where_nobody_asked() -> None:

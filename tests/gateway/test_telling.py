@@ -12,6 +12,7 @@ from gateway.tally import Tally
 from gateway.telling import AdmissionTeller
 from tests.controllers.published import told
 from tests.real_redis import RealRedis, real_redis
+from tests.tidegate.snapshots import NOW
 from tidegate.edges.outbox import Outbox
 from tidegate.edges.redis import Redis
 from tidegate.rules.outcome import Code, Outcome
@@ -37,7 +38,7 @@ class House:
         allowed = code is Code.ALLOWED
         outcome = Outcome(allowed, code, "", "image", tier, pool, 1)
         for _ in range(times):
-            self.tally.count(outcome, "ada")
+            self.tally.count(outcome, "ada", NOW)
 
     async def told(self) -> list[dict[str, object]]:
         events = await told(self.redis)

@@ -12,7 +12,7 @@ import pytest
 from gateway.tally import Tally, UsersSeen
 from gateway.use import UseMeter
 from tests.real_redis import RealRedis, real_redis
-from tests.tidegate.snapshots import POOL, intent, snapshot
+from tests.tidegate.snapshots import NOW, POOL, intent, snapshot
 from tidegate.cli.using import tell_use
 from tidegate.edges.redis import Redis
 from tidegate.edges.redis_use import UseLog
@@ -46,7 +46,7 @@ class Process:
     def admits(self, *users: str, tier: str = "free", pool: str = "image") -> None:
         for user in users:
             outcome = Outcome(True, Code.ALLOWED, "open", pool, tier, pool, 1)
-            self.tally.count(outcome, user)
+            self.tally.count(outcome, user, NOW)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_requests_and_different_users_are_told_by_tier(
     one.admits("ada", "bob", "ada")
     one.admits("cleo", tier="pro")
     one.admits("ada", "dan", pool="sketch")
-    one.tally.count(Outcome(False, Code.GATE_SHED, "shut", "image", "free", "image", 1), "eve")
+    one.tally.count(Outcome(False, Code.GATE_SHED, "shut", "image", "free", "image", 1), "eve", NOW)
     await one.meter.tick(NINE)
     expected = {"free": UseOfModel(5, 3), "pro": UseOfModel(1, 1)}
     assert await used(server[1]) == expected

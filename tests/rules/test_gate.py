@@ -24,11 +24,12 @@ from tidegate.readings import Freshness, Reading
 from tidegate.rules.gate import (
     ENTER_PRESSURE,
     EXIT_PRESSURE,
+    FITTED_RELAX_STEP,
     FULL,
     QUEUE_DRAIN_S,
     QUEUE_FULL_S,
     RELAX_STEP,
-    TIGHTEN_STEP,
+    TIGHTEN_FASTER,
     GateDecision,
     Move,
     Pressure,
@@ -120,7 +121,7 @@ def test_a_gate_moves_by_at_most_one_step_and_never_jumps_open(moment: Moment) -
     policies, last, pool, pressure = moment
     decision = decide_gate(pressure, last, policies, pool, NOW_S)
     change = decision.openness - last.openness
-    assert -TIGHTEN_STEP - ROUNDING <= change <= RELAX_STEP + ROUNDING
+    assert -TIGHTEN_FASTER * RELAX_STEP - ROUNDING <= change <= RELAX_STEP + ROUNDING
     assert 0.0 <= decision.openness <= widest_openness(policies)
 
 
@@ -211,7 +212,8 @@ def test_what_fits_never_makes_a_gate_jump_nor_open_beyond_it(
     told = Pressure(worst, by, pressure.missing, fitting)
     decision = decide_gate(told, last, policies, pool, NOW_S)
     change = decision.openness - last.openness
-    assert -TIGHTEN_STEP - ROUNDING <= change <= RELAX_STEP + ROUNDING
+    step = RELAX_STEP if fitting is None else FITTED_RELAX_STEP
+    assert -TIGHTEN_FASTER * step - ROUNDING <= change <= step + ROUNDING
     assert change <= 0.0 or fitting is None or decision.openness <= fitting + ROUNDING
     assert change <= 0.0 or not pressure.missing
 
@@ -237,8 +239,8 @@ def test_a_gate_closes_to_what_fits_and_on_where_the_queue_says_that_it_does_not
 
     assert closed(0.9, 0.45) == pytest.approx(0.45)
     assert closed(1.1, 0.40) == pytest.approx(0.40)
-    assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_STEP)
-    assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_STEP)
+    assert closed(1.1, 0.49) == pytest.approx(0.5 - TIGHTEN_FASTER * RELAX_STEP)
+    assert closed(1.1, 0.70) == pytest.approx(0.5 - TIGHTEN_FASTER * RELAX_STEP)
 
 
 def room(use: float, wait_s: float, **offered_rps: float) -> Room:

@@ -249,6 +249,25 @@ def test_whoever_is_refused_and_asks_again_is_counted_once() -> None:
     assert once == often == pytest.approx(100.0)
 
 
+def test_those_spared_lately_are_the_sample_where_the_gate_opens_to_some_who_were_refused() -> None:
+    """Of 100 a second 80 are let in now, where it were 40; and 30 of those refused come back."""
+    told = TierDemand(
+        admitted_rps=110.0,
+        refused_by_gate_rps=20.0,
+        not_exposed_rps=0.0,
+        let_in=0.8,
+        spared=0.4,
+        spared_rps=40.0,
+    )
+    by_those_let_in = msgspec.structs.replace(told, spared=None)
+    assert measures.offered(by_those_let_in) == pytest.approx(130.0)
+    assert measures.offered(told) == 110.0, "never less than is let in"
+    fewer = msgspec.structs.replace(told, admitted_rps=85.0, refused_by_gate_rps=45.0)
+    assert measures.offered(fewer) == pytest.approx(100.0)
+    too_few = msgspec.structs.replace(fewer, spared=0.01, spared_rps=1.0)
+    assert measures.offered(too_few) == pytest.approx(85.0 / 0.8)
+
+
 @given(
     st.floats(0.0, 1e4), st.floats(0.0, 1e4), st.none() | st.floats(0.0, 1.0) | st.just(math.nan)
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tidegate.snapshots import texts
-from tidegate.rules.retry import JITTER, come_back_in_s
+from tidegate.rules.retry import JITTER, Spared, come_back_in_s
 
 waits = st.floats(0.0, 1e6)
 versions = st.integers(0, 2**53)
@@ -45,3 +45,26 @@ def test_even_a_short_wait_is_spread() -> None:
 def test_who_waits_longest_changes_with_the_snapshot() -> None:
     by_version = {come_back_in_s(8.0, "ada", version) for version in range(50)}
     assert len(by_version) > 2
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 30.0)), min_size=1))
+def test_nobody_is_spared_whom_a_ceiling_refused_who_may_still_come_back(
+    gates: list[tuple[float, float]],
+) -> None:
+    spared = Spared()
+    shares = [spared.share(*gate, float(at)) for at, gate in enumerate(gates)]
+    for now, share in enumerate(shares):
+        latest = [
+            (at + retry_after_s * (1.0 + JITTER), ceiling)
+            for at, (ceiling, retry_after_s) in enumerate(gates[: now + 1])
+        ]
+        assert all(share <= ceiling for back_by, ceiling in latest if back_by >= now)
+
+
+def test_everybody_is_spared_again_once_those_refused_have_had_twice_their_wait() -> None:
+    spared = Spared()
+    assert spared.share(0.4, 10.0, 0.0) == 0.4
+    assert spared.share(0.7, 1.0, 1.0) == 0.4, "the lower one may still be felt"
+    assert spared.share(0.2, 1.0, 15.0) == 0.2
+    assert spared.share(1.0, 1.0, 19.5) == 0.4, "and longer than a later one"
+    assert spared.share(1.0, 1.0, 22.5) == 1.0

@@ -12,14 +12,17 @@ ENTER_PRESSURE: Final = 1.0
 """At or above this the gate tightens."""
 EXIT_PRESSURE: Final = 0.8
 """Below this it relaxes; between the two it stays as it is."""
+TIGHTEN_FASTER: Final = 5.0
+"""Tightening is so many times as fast as relaxing."""
 RELAX_STEP: Final = 0.06
-TIGHTEN_STEP: Final = 5 * RELAX_STEP
-"""Tiers' worth of gate moved for each actuation lag; tightening is five times faster."""
-FULL: Final = 0.95
+"""Tiers' worth of gate opened for each actuation lag, where the pressure alone is known."""
+FITTED_RELAX_STEP: Final = 0.2
+"""As above, where it is known what fits: a step that ends there may be long."""
+FULL: Final = 0.97
 """KV-cache use at which replicas count as full."""
-FILL_GAIN: Final = 4.0
+FILL_GAIN: Final = 3.0
 """Capacities' worth of room for each whole cache that is free: what fills it, in residence times
-of a request, is let in within a quarter of one beside what leaves."""
+of a request, is let in within a third of one beside what leaves."""
 OFFERED_OVER: Final = 10
 """Readings of what is offered, one a tick, whose mean is held against the room: what a single
 second is offered is chance for the most part, and a gate that followed it would let those back in
@@ -53,6 +56,11 @@ class Pressure:
     """Openness at which what is offered fits what is free; None where it cannot be told."""
     age_s: float = 0.0
     """Of the oldest reading that is fresh."""
+
+    @property
+    def relax_step(self) -> float:
+        """Tiers' worth of gate that may be opened for each actuation lag."""
+        return RELAX_STEP if self.fitting is None else FITTED_RELAX_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +226,7 @@ def decide_gate(
     before = None if last is None else _carry_over(last, tiers)
     step = _step(pressure, before, pool, widest, now)
     ceilings = derive_ceilings(step.openness, tiers)
-    steps_left = (widest - step.openness) / RELAX_STEP
+    steps_left = (widest - step.openness) / pressure.relax_step
     return GateDecision(
         move=step.move,
         state=_state(step, widest, ceilings, before),
@@ -300,8 +308,8 @@ def _tightened(pressure: Pressure, last: GatePart) -> _Step:
     fitting = last.openness if pressure.fitting is None else pressure.fitting
     is_pressed = (pressure.worst or 0.0) >= ENTER_PRESSURE and pressure.by not in _FITTED
     trusted = fitting <= last.openness - RELAX_STEP if is_pressed else fitting < last.openness
-    least = fitting if trusted else 0.0
-    reached = max(least, last.openness - TIGHTEN_STEP, 0.0)
+    least, step = (fitting, pressure.relax_step) if trusted else (0.0, RELAX_STEP)
+    reached = max(least, last.openness - TIGHTEN_FASTER * step, 0.0)
     if reached == last.openness:
         return _Step(Move.STAYED, last.openness, last.reason)
     return _Step(Move.TIGHTENED, reached, reason)
@@ -312,7 +320,7 @@ def _relaxed(pressure: Pressure, last: GatePart, widest: float) -> _Step:
     reason = f"{pressure.by} is at {pressure.worst or 0.0:.0%} of its limit"
     if (pressure.worst or 0.0) < EXIT_PRESSURE:
         reason += f", below {EXIT_PRESSURE:.0%}"
-    reached = min(widest, last.openness + RELAX_STEP)
+    reached = min(widest, last.openness + pressure.relax_step)
     if pressure.fitting is not None and pressure.fitting < widest:
         reached = min(reached, max(last.openness, pressure.fitting))
     if reached == last.openness:

@@ -142,11 +142,14 @@ def offered(tier: TierDemand) -> float:
     """Requests that would be served, were there GPUs: admitted, and refused by the gate, each once.
 
     Whoever is refused asks again, and is counted again: pools sized for that would be sized for
-    their own shortage. A user's place stands still, so those let in are a sample of all, as large
-    as the share let in. All that was asked counts where the sample is too small, where it is not
-    told, and at most.
+    their own shortage. A user's place stands still, so those whom no ceiling refused lately are a
+    sample of all, as large as their share, and nobody in it asks again. Where that is too small or
+    not told, those let in are the sample, some of whom asked before. All that was asked counts
+    where that is, too, and at most.
     """
     asked_rps = asked(tier)
+    if tier.spared is not None and tier.spared >= _LEAST_SAMPLE:
+        return min(asked_rps, max(tier.admitted_rps, tier.spared_rps / tier.spared))
     if tier.let_in is None or not _LEAST_SAMPLE <= tier.let_in < 1.0:
         return asked_rps
     return min(asked_rps, tier.admitted_rps / tier.let_in)

@@ -7,6 +7,30 @@ from tidegate.rules.exposure import FULL, place
 
 JITTER: Final = 0.25
 """Half-width of the spread, as a share of the wait."""
+_LATE: Final = 2.0
+"""Whoever is asked back comes within so many times the wait, or comes on their own."""
+_ROUNDED_S: Final = 2.0
+"""Waits are told in whole seconds, and a ceiling is in force until somebody looks again."""
+
+
+class Spared:
+    """One tier at one pool: the share of users whom no ceiling refused who may still come back."""
+
+    def __init__(self) -> None:
+        self._refused: list[tuple[float, float]] = []
+        """Ceilings, each with until when those whom it refused may come back."""
+
+    def share(self, ceiling: float, retry_after_s: float | None, now: float) -> float:
+        """Note the ceiling in force at `now`, and return the share; 1 where that is everybody."""
+        until = now + _LATE * (retry_after_s or 0.0) + _ROUNDED_S
+        self._refused = [
+            (refused, back_by)
+            for refused, back_by in self._refused
+            if back_by > now and (refused < ceiling or back_by > until)
+        ]
+        if ceiling < 1.0:
+            self._refused.append((ceiling, until))
+        return min((refused for refused, _ in self._refused), default=1.0)
 
 
 def come_back_in_s(retry_after_s: float, user: str, version: int) -> int:

@@ -16,7 +16,7 @@ SMOOTHED_COLD_STARTS: Final = 6.0
 """Demand is averaged over so many cold starts, within REACTION_S."""
 LEARNING_GAIN: Final = 0.05
 """Utilisation lost in one cold start in which the gate lets nobody in."""
-USUAL_OVER_S: Final = 3600.0
+USUAL_OVER_S: Final = 14_400.0
 """What a pool's demand usually is, is its mean over about this long."""
 LEARNED_WITHIN: Final = (0.5, 1.25)
 """What is learned stays within these factors of the pool's `target_utilisation`."""
