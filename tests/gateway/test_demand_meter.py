@@ -84,7 +84,7 @@ def test_those_spared_lately_are_counted_by_themselves_while_others_may_come_bac
     ask(1.0, 1)
     narrowed = ask(0.4, 2)
     assert narrowed.spared is None, "nobody was counted by himself before it was narrowed"
-    ask(0.8, 3)
+    assert ask(0.8, 3).spared is None, "half of the window was not counted"
     told = ask(0.8, 4)
     assert told.spared == 0.4, "whoever was refused at 0.4 may be among those who ask at 0.8"
     assert told.spared_rps / told.spared == pytest.approx(1000.0, rel=0.1), "each once"

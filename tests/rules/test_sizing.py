@@ -14,14 +14,11 @@ from tests.strategies import (
     pool_intent,
     pool_intents,
     reading,
-    shares,
     unusable_readings,
 )
 from tidegate.readings import Freshness, Reading, TierDemand
 from tidegate.rules.measures import offered
 from tidegate.rules.sizing import (
-    LEARNED_WITHIN,
-    LEARNING_GAIN,
     Limiter,
     Need,
     PoolSeen,
@@ -29,7 +26,6 @@ from tidegate.rules.sizing import (
     decide_replicas,
     demand_window_s,
     gpus_for,
-    learn_utilisation,
 )
 from tidegate.snapshot import PoolIntent
 
@@ -263,91 +259,6 @@ def test_demand_is_averaged_over_cold_starts_and_less_where_these_take_the_time(
 ) -> None:
     pool = pool_intent(cold_start_p50_s=cold_start_s, gated_objective=0.95)
     assert demand_window_s(pool) == window_s
-
-
-LEARNING = pool_intent(gated_objective=0.95, max_replicas=9999, ceiling_gpus=9999)
-let_ins = any_readings("let_in", shares)
-
-
-def letting_in(let_in: Reading | None, replicas: int = 4, rps: float = 20.0) -> PoolSeen:
-    return replace(seen_at(rps, replicas=replicas), let_in=let_in)
-
-
-def taught(
-    let_in: Reading | None, before: float = 0.5, replicas: int = 4, rps: float = 20.0
-) -> float:
-    last = Need(NOW_S - 10.0, 4, utilisation=before, usual_rps=20.0)
-    return learn_utilisation(letting_in(let_in, replicas, rps), LEARNING, (last,), NOW_S)
-
-
-def test_a_gate_that_lets_in_too_few_makes_room_and_one_that_lets_in_more_saves() -> None:
-    gain = LEARNING_GAIN * 10.0 / 60.0
-    assert taught(reading("let_in", 0.45)) == pytest.approx(0.5 - 0.50 * gain)
-    assert taught(reading("let_in", 1.0)) == pytest.approx(0.5 + 0.05 * gain)
-
-
-def test_each_request_counts_and_not_each_second() -> None:
-    few, usual, many = (taught(reading("let_in", 0.45), rps=rps) for rps in (0.0, 20.0, 60.0))
-    assert few == 0.5
-    assert 0.5 - many == pytest.approx(3.0 * (0.5 - usual))
-
-
-def test_nothing_is_learned_before_what_was_asked_for_first_can_be_seen() -> None:
-    pool = LEARNING.model_copy(update={"cold_start_p50_s": 20.0, "cold_start_p90_s": 60.0})
-    recent: tuple[Need, ...] = ()
-    learned = []
-    for tick in range(20):
-        seen = letting_in(reading("let_in", 0.0), rps=10.0 + 10.0 * (tick % 2))
-        recent = decide_replicas(seen, pool, recent, NOW_S + 10.0 * tick).recent
-        learned.append(recent[-1].utilisation)
-    settled = int((60.0 + demand_window_s(pool)) / 10.0)
-    assert set(learned[: settled + 1]) == {pool.target_utilisation}
-    assert (learned[settled + 1] or 0.0) < pool.target_utilisation
-    assert recent[-1].usual_rps == pytest.approx(15.0, abs=0.5)
-
-
-@given(let_ins, st.floats(0.1, 1.0))
-def test_what_is_learned_stays_near_the_target(let_in: Reading, before: float) -> None:
-    low, high = (factor * LEARNING.target_utilisation for factor in LEARNED_WITHIN)
-    learned = taught(let_in, before)
-    assert learned == before or low <= learned <= high
-
-
-@given(lower=shares, higher=shares, before=st.floats(0.4, 0.6))
-def test_letting_in_more_never_makes_more_room(lower: float, higher: float, before: float) -> None:
-    low, high = sorted((lower, higher))
-    assert taught(reading("let_in", low), before) <= taught(reading("let_in", high), before)
-
-
-@given(unusable_readings("let_in"))
-def test_nothing_is_learned_blindly_nor_at_a_cap(unusable: Reading) -> None:
-    assert taught(unusable) == taught(None) == 0.5
-    assert taught(reading("let_in", 0.1), replicas=9999) == 0.5
-
-
-def test_a_pool_without_an_objective_is_sized_at_its_target() -> None:
-    last = Need(NOW_S - 10.0, 4, utilisation=0.9, usual_rps=20.0)
-    seen = letting_in(reading("let_in", 0.0))
-    assert learn_utilisation(seen, pool_intent(), (last,), NOW_S) == 0.5
-
-
-@given(st.lists(st.booleans(), min_size=400, max_size=400), st.integers(0, 2))
-def test_over_any_long_time_the_mean_that_is_missed_comes_to_what_may_be(
-    turns: list[bool], harshness: int
-) -> None:
-    """Demand of any course: all are let in while there is much room, else only some are."""
-    recent: tuple[Need, ...] = ()
-    missed = 0.0
-    for tick, turn in enumerate(turns * 10):
-        room = 1.0 if recent == () else (recent[-1].utilisation or 0.5)
-        let_in = 1.0 if room < (0.42 if turn else 0.58) else 0.2 * harshness
-        seen = letting_in(reading("let_in", let_in))
-        decision = decide_replicas(seen, LEARNING, recent, NOW_S + 10.0 * tick)
-        recent = decision.recent[-1:]
-        missed += 1.0 - let_in
-    # The learned range over gain and time is the most that the mean can be away by.
-    bound = 0.5 / (LEARNING_GAIN * 10.0 / 60.0 * 4000)
-    assert missed / 4000 <= 0.05 + bound + 0.01
 
 
 def test_a_smaller_need_waits_for_the_window_to_pass() -> None:

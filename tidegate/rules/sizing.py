@@ -20,6 +20,9 @@ USUAL_OVER_S: Final = 14_400.0
 """What a pool's demand usually is, is its mean over about this long."""
 LEARNED_WITHIN: Final = (0.5, 1.25)
 """What is learned stays within these factors of the pool's `target_utilisation`."""
+TOLERANCE: Final = 0.05
+"""A pool with an objective stays as it is where its size differs from what the demand needs by no
+more than this share: it would be booked, billed and drained for less than a forecast's error."""
 
 
 class Limiter(StrEnum):
@@ -32,6 +35,7 @@ class Limiter(StrEnum):
     BUDGET = "budget"
     BUDGET_UNKNOWN = "budget-unknown"
     SCALE_DOWN_WINDOW = "scale-down-window"
+    TOLERANCE = "tolerance"
     COLD_STARTS = "cold-starts"
     READINGS = "readings"
 
@@ -186,6 +190,8 @@ def decide_replicas(
         kept = _remembered(needs, pool, now)
     needed = max((n.replicas for n in counted), default=0)
     wanted, limiter = _over_the_window(demanded, needed, counted, pool)
+    if _is_tolerated(wanted, limiter, seen, pool):
+        wanted, limiter = seen.booked_replicas, Limiter.TOLERANCE
     if not missing and wanted < seen.booked_replicas and _may_load(pool, recent, now):
         wanted, limiter = seen.booked_replicas, Limiter.COLD_STARTS
     if pool.min_replicas > wanted:
@@ -198,6 +204,15 @@ def decide_replicas(
     if demanded is not None and wanted > seen.booked_replicas:
         kept = (*kept[:-1], replace(kept[-1], has_grown=True))
     return SizingDecision(wanted, needed, limiter, reason, kept, demanded is not None)
+
+
+def _is_tolerated(wanted: int, limiter: Limiter, seen: PoolSeen, pool: PoolIntent) -> bool:
+    """Whether a size is as good as what is booked, to a pool whose gate bridges what is short."""
+    by_demand = limiter in (Limiter.DEMAND, Limiter.SCALE_DOWN_WINDOW)
+    if pool.gated_objective is None or not by_demand:
+        return False
+    change = abs(wanted - seen.booked_replicas)
+    return 0 < change <= TOLERANCE * seen.booked_replicas
 
 
 def _kept_s(pool: PoolIntent) -> float:
@@ -326,6 +341,8 @@ def _reason(limiter: Limiter, sizes: _Sizes, pool: PoolIntent, missing: list[Rea
     match limiter:
         case Limiter.DEMAND:
             return f"demand needs {sizes.needed} replicas"
+        case Limiter.TOLERANCE:
+            return f"demand needs {sizes.needed} replicas, within {TOLERANCE:.0%} of those booked"
         case Limiter.RESERVATIONS:
             return f"stages have reserved {sizes.unbounded} replicas, {by_demand}"
         case Limiter.MIN_REPLICAS:
