@@ -108,6 +108,8 @@ class DemandMeter:
                     found[key] = share
                 else:
                     del self._lately[key]
+        for gone in self._lately.keys() - in_force.keys():
+            del self._lately[gone]
         self._spared = found
         self._tally.spared_below = {key: threshold(share) for key, share in found.items()}
 

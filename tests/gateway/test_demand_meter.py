@@ -96,6 +96,14 @@ def test_those_spared_lately_are_counted_by_themselves_while_others_may_come_bac
     assert metered.tally.spared_below == {}, "and counting costs nothing any more"
 
 
+def test_a_pool_that_goes_while_it_is_narrowed_is_forgotten() -> None:
+    metered = Metered()
+    metered.tick(1.0, snapshot(None, gate({"free": 0.4})))
+    assert set(metered.tally.spared_below) == {("image", "free")}
+    metered.tick(2.0, snapshot(intent(features={}), gate({"free": 0.4})))
+    assert metered.tally.spared_below == {}
+
+
 def test_every_tier_is_there_and_a_true_zero_where_nobody_asked() -> None:
     reading = Metered().tick(1.0)
     assert set(reading.demand["image"]) == {"pro", "plus", "free"}
