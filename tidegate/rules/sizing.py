@@ -173,7 +173,7 @@ def decide_replicas(
     that `learn_utilisation` gives, and a backlog to be worked off within BACKLOG_DRAIN_S; where
     any replica would do for it, replicas are kept for that, and booked only as far as those booked
     could not work it off, running full, within a cold start. With an objective, no change is made
-    within TOLERANCE. Reservations are added for stages about to open, as a floor. A smaller one waits
+    within TOLERANCE. Reservations of stages about to open are a floor. A smaller size waits
     until it is the largest of the scale-down window, and until what was booked last had the time
     of a slow cold start: Kubernetes takes pods away first that are not ready yet, and what they
     have loaded would be lost. Nothing shrinks, and no need is forgotten, on readings that are
