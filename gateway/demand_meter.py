@@ -86,13 +86,15 @@ class DemandMeter:
             return (last.counts[kind] - first.counts[kind]) / elapsed_s
 
         key = pool, tier
+        spared = self._share_spared(key)
+        spared_rps = (last.spared_counts[key] - first.spared_counts[key]) / elapsed_s
         return TierDemand(
             admitted_rps=rps(Code.ALLOWED),
             refused_by_gate_rps=rps(Code.GATE_SHED),
             not_exposed_rps=rps(Code.NOT_EXPOSED),
             let_in=self._let_in(key),
-            spared=self._share_spared(key),
-            spared_rps=(last.spared_counts[key] - first.spared_counts[key]) / elapsed_s,
+            spared=spared,
+            spared_rps=None if spared is None else spared_rps,
         )
 
     def _spare(self, in_force: Mapping[PoolTier, Gated], at: float) -> None:

@@ -192,8 +192,8 @@ class TierDemand(_Published, frozen=True):
     spared: float | None = None
     """Share of the tier's users of whom none was refused by the gate as long ago as somebody
     refused may come back, as the mean over the window; None where that is all of them."""
-    spared_rps: float = 0.0
-    """What those asked for, admitted or refused by the gate."""
+    spared_rps: float | None = None
+    """What those asked for, admitted or refused by the gate; None where `spared` is."""
 
 
 class ModelUse(_Published, frozen=True):

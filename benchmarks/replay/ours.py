@@ -47,7 +47,7 @@ def _free_rps(seen: Seen, spared: float) -> float:
         not_exposed_rps=0.0,
         let_in=seen.ceiling,
         spared=None if spared >= 1.0 else spared,
-        spared_rps=seen.first_free_rps * spared,
+        spared_rps=None if spared >= 1.0 else seen.first_free_rps * spared,
     )
     return offered(told)
 
@@ -123,7 +123,9 @@ class TidegateSizer:
         if seen.now % _TICK_S != 0.0:
             return self._wanted or booked
         demand = Reading("demand", self._offered / _TICK_S, 0.5, _LIMIT_S)
-        let_in = Reading("let_in", self._let_in / max(1e-9, self._offered), 0.5, _LIMIT_S)
+        # Where nobody asked, nobody was refused either.
+        share = self._let_in / self._offered if self._offered else seen.ceiling
+        let_in = Reading("let_in", share, 0.5, _LIMIT_S)
         self._offered = self._let_in = 0.0
         waiting = Reading("waiting", seen.waiting, 0.5, _LIMIT_S)
         pool_seen = PoolSeen(demand, waiting, (demand,), booked, let_in, waits_for_any=True)

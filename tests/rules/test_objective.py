@@ -148,6 +148,8 @@ def test_a_window_that_remembers_a_small_change_does_not_make_it_either() -> Non
 
 def test_stages_bounds_and_pools_without_an_objective_get_all_of_a_small_change() -> None:
     assert sized(500.0, floor_gpus=103) == (103, Limiter.RESERVATIONS)
+    assert sized(515.0, floor_gpus=102) == (103, Limiter.DEMAND), "stages wait for 102"
+    assert sized(485.0, floor_gpus=90) == (100, Limiter.TOLERANCE)
     assert sized(500.0, ceiling_gpus=97) == (97, Limiter.BUDGET)
     assert sized(500.0, min_replicas=103) == (103, Limiter.MIN_REPLICAS)
     assert sized(515.0, gated_objective=None) == (103, Limiter.DEMAND)

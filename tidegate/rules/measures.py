@@ -148,8 +148,9 @@ def offered(tier: TierDemand) -> float:
     where that is, too, and at most.
     """
     asked_rps = asked(tier)
-    if tier.spared is not None and tier.spared >= _LEAST_SAMPLE:
-        return min(asked_rps, max(tier.admitted_rps, tier.spared_rps / tier.spared))
+    share, rps = tier.spared, tier.spared_rps
+    if share is not None and rps is not None and share >= _LEAST_SAMPLE:
+        return min(asked_rps, max(tier.admitted_rps, rps / share))
     if tier.let_in is None or not _LEAST_SAMPLE <= tier.let_in < 1.0:
         return asked_rps
     return min(asked_rps, tier.admitted_rps / tier.let_in)

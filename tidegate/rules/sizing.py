@@ -207,9 +207,13 @@ def decide_replicas(
 
 
 def _is_tolerated(wanted: int, limiter: Limiter, seen: PoolSeen, pool: PoolIntent) -> bool:
-    """Whether a size is as good as what is booked, to a pool whose gate bridges what is short."""
+    """Whether a size is as good as what is booked, to a pool whose gate bridges what is short.
+
+    A gate bridges no reservation: whatever demand asks for beside it, stages get all of theirs.
+    """
     by_demand = limiter in (Limiter.DEMAND, Limiter.SCALE_DOWN_WINDOW)
-    if pool.gated_objective is None or not by_demand:
+    floor, _ = _with_reservations(0, pool)
+    if pool.gated_objective is None or not by_demand or seen.booked_replicas < floor:
         return False
     change = abs(wanted - seen.booked_replicas)
     return 0 < change <= TOLERANCE * seen.booked_replicas
